@@ -1,0 +1,5 @@
+"""``python -m ssdcam`` is ``ssdcam``."""
+
+from ssdcam.cli import main
+
+main()

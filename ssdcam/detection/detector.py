@@ -1,0 +1,179 @@
+"""The detector: images of any size in, detections in their pixels out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal, get_args, overload
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdcam.checkpoints.resolve import open_checkpoint
+from ssdcam.detection.engine import Engine
+from ssdcam.detections import Detections
+from ssdcam.errors import WrongUsageError
+from ssdcam.ssd.spec import ModelSpec, Selection
+
+EngineName = Literal["auto", "torch"]
+Image = NDArray[np.uint8]
+
+# Thinner boxes, in pixels, are artefacts of clipping at the image's border; at two decimals they would have no area.
+_MIN_SIDE = 0.02
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    score: float = 0.5,
+    iou: float | None = None,
+    max_det: int | None = None,
+    classes: Sequence[str] | None = None,
+    labels: Path | None = None,
+    device: str = "auto",
+    engine: EngineName = "auto",
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto",
+) -> Detector:
+    """Make a detector.
+
+    Args:
+        model: a checkpoint file, or the name of an embedded detector; None is the default one.
+        score: boxes below this score are dropped, 0 to 1.
+        iou: boxes of a class that overlap by more than this IoU are one object; None is the checkpoint's figure.
+        max_det: boxes kept an image; None is the checkpoint's figure.
+        classes: names of the classes to look for; None is all.
+        labels: a text file with a name a line, for a checkpoint that has no names.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        engine: ``auto`` or ``torch``.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+
+    Raises:
+        SsdcamError: one of its kinds says in a line what is wrong and what to do.
+
+    Example:
+        >>> detector = ssdcam.load("detect.tflite", score=0.3, classes=["cat", "dog"])
+        >>> detections = detector.detect(cv2.imread("photo.jpg"))
+    """
+    if engine not in get_args(EngineName):
+        raise WrongUsageError(f"engine {engine!r} is none of {', '.join(get_args(EngineName))}")
+    checkpoint = open_checkpoint(model, labels)
+    selection = choose(checkpoint.spec, score=score, iou=iou, max_det=max_det, classes=classes)
+
+    from ssdcam.detection.torch_engine import TorchEngine  # seconds to import; wrong usage is told before
+
+    return Detector(TorchEngine(checkpoint, device, precision), checkpoint.spec, selection)
+
+
+def choose(
+    spec: ModelSpec,
+    *,
+    score: float = 0.5,
+    iou: float | None = None,
+    max_det: int | None = None,
+    classes: Sequence[str] | None = None,
+) -> Selection:
+    """What to keep of a model's output: the caller's figures, the checkpoint's where there are none.
+
+    Raises:
+        WrongUsageError: a figure is out of range, or the model has no such class.
+    """
+    if not 0 <= score <= 1:
+        raise WrongUsageError(f"score {score} is not between 0 and 1")
+    try:
+        nms = replace(
+            spec.nms,
+            iou=spec.nms.iou if iou is None else iou,
+            before=spec.nms.before if max_det is None else max(spec.nms.before, max_det),
+            after=spec.nms.after if max_det is None else max_det,
+        )
+    except ValueError as error:
+        raise WrongUsageError(str(error)) from error
+    return Selection(score, nms, None if classes is None else tuple(_class_id(name, spec) for name in classes))
+
+
+def _class_id(name: str, spec: ModelSpec) -> int:
+    folded = [label.casefold() for label in spec.labels]
+    if name.casefold() in folded:
+        return folded.index(name.casefold())
+    near = get_close_matches(name.casefold(), folded, n=3)
+    hint = f"did you mean {', '.join(near)}?" if near else f"it knows {', '.join(spec.labels)}"
+    raise WrongUsageError(f"the model has no class {name!r}; {hint}")
+
+
+class Detector:
+    """Finds objects. Safe to use from several threads: a call changes nothing that another one reads.
+
+    Args:
+        engine: what runs the network.
+        spec: what the network is.
+        selection: what to keep of its output.
+    """
+
+    def __init__(self, engine: Engine, spec: ModelSpec, selection: Selection) -> None:
+        self.engine = engine
+        self.spec = spec
+        self.selection = selection
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, by class id."""
+        return self.spec.labels
+
+    @overload
+    def detect(self, images: Image) -> Detections: ...
+    @overload
+    def detect(self, images: Sequence[Image]) -> list[Detections]: ...
+
+    def detect(self, images: Image | Sequence[Image]) -> Detections | list[Detections]:
+        """Find the objects in one image or several.
+
+        Args:
+            images: a uint8 ``(height, width, 3)`` BGR array as OpenCV reads it, or a sequence of such arrays, of any
+                sizes; a sequence is one batch.
+
+        Returns:
+            The image's detections, or a list of each image's; the same whatever else is in the batch.
+
+        Raises:
+            ValueError: an image has another type or shape, or no pixels.
+        """
+        if isinstance(images, np.ndarray) and images.ndim == 3:
+            return self._detect([images])[0]
+        return self._detect(images) if len(images) else []
+
+    def _detect(self, images: Sequence[Image]) -> list[Detections]:
+        batch = prepare(images, self.spec.input_size)
+        packed = self.engine.decode(*self.engine.infer(batch), self.selection)
+        ends = np.searchsorted(packed.images, np.arange(len(images) + 1))
+        return [
+            self._in_pixels(packed.boxes[a:b], packed.scores[a:b], packed.class_ids[a:b], image)
+            for image, a, b in zip(images, ends, ends[1:], strict=False)
+        ]
+
+    def _in_pixels(
+        self, boxes: NDArray[np.float32], scores: NDArray[np.float32], class_ids: NDArray[np.int64], image: Image
+    ) -> Detections:
+        height, width = image.shape[:2]
+        boxes = boxes * np.array([width, height, width, height], np.float32)
+        wide = ((boxes[:, 2:] - boxes[:, :2]) >= _MIN_SIDE).all(axis=1)
+        return Detections.named(boxes[wide], scores[wide], class_ids[wide], self.spec.labels)
+
+
+def prepare(images: Sequence[Image], input_size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize images to a batch ``(B, height, width, 3)`` of the network's input size, whatever their proportions.
+
+    The paper's way: the whole image is stretched to the input, bilinearly, with no border.
+
+    Raises:
+        ValueError: an image is no uint8 ``(height, width, 3)`` array, or has no pixels.
+    """
+    height, width = input_size
+    batch = np.empty((len(images), height, width, 3), np.uint8)
+    for slot, image in zip(batch, images, strict=True):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ValueError(f"an image must be uint8 (height, width, 3), not {image.dtype} {image.shape}")
+        cv2.resize(np.ascontiguousarray(image), (width, height), dst=slot, interpolation=cv2.INTER_LINEAR)
+    return batch

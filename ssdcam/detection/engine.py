@@ -1,0 +1,38 @@
+"""What the detector asks of an engine, so that it need not know which one runs."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdcam.ssd.host import PackedBoxes
+from ssdcam.ssd.spec import Selection
+
+
+class Engine(Protocol):
+    """Runs one network on one device.
+
+    Attributes:
+        name: such as ``torch``.
+        device: where it runs, such as ``cpu`` or ``cuda:0``.
+        precision: of its arithmetic: ``fp32``, ``fp16``, ``bf16``.
+    """
+
+    name: str
+    device: str
+    precision: str
+
+    def infer(self, batch: NDArray[np.uint8]) -> tuple[Any, Any]:
+        """Run the network.
+
+        Args:
+            batch: ``(B, H, W, 3)``, BGR, of the network's input size; normalisation is the engine's.
+
+        Returns:
+            Locations ``(B, N, 4)`` and raw scores ``(B, N, columns)``, wherever the engine has them.
+        """
+
+    def decode(self, locations: Any, raw_scores: Any, selection: Selection) -> PackedBoxes:
+        """Boxes on the host from what :meth:`infer` returned, decoded where that lies."""

@@ -1,0 +1,141 @@
+"""SSD in torch: CPU, CUDA and MPS; fp32, fp16 and bf16; channels-last."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.errors import CheckpointError, UnavailableError, WrongUsageError
+from ssdcam.ssd.architectures import build_network
+from ssdcam.ssd.default_boxes import default_boxes
+from ssdcam.ssd.host import PackedBoxes
+from ssdcam.ssd.network import SSD
+from ssdcam.ssd.postprocess import postprocess
+from ssdcam.ssd.spec import ModelSpec, Normalisation, Selection
+
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class Normalise(nn.Module):
+    """From pixels to the network's input: the one place where colour order and normalisation are applied."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, normalisation: Normalisation) -> None:
+        super().__init__()
+        self.flip = normalisation.colour == "rgb"
+        self.register_buffer("mean", torch.tensor(normalisation.mean)[:, None, None])
+        self.register_buffer("scale", 1 / torch.tensor(normalisation.std)[:, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """uint8 ``(B, H, W, 3)`` BGR to float32 ``(B, 3, H, W)``, channels-last in memory."""
+        images = pixels.permute(0, 3, 1, 2).float()
+        if self.flip:
+            images = images.flip(1)
+        return (images - self.mean) * self.scale
+
+
+class TorchEngine:
+    """An SSD in torch; see :class:`ssdcam.detection.engine.Engine`.
+
+    Args:
+        checkpoint: the spec and weights to run.
+        device: ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto`` is fp16 on CUDA, fp32 elsewhere.
+
+    Raises:
+        CheckpointError: the weights do not fit the architecture.
+        UnavailableError: the device is not there, or cannot compute at this precision.
+        WrongUsageError: there is no such device or precision.
+    """
+
+    name = "torch"
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: Precision = "auto") -> None:
+        self._device = find_device(device)
+        self.device = str(self._device)
+        if precision not in get_args(Precision):
+            raise WrongUsageError(f"precision {precision!r} is none of {', '.join(get_args(Precision))}")
+        if precision == "auto":
+            precision = "fp16" if self._device.type == "cuda" else "fp32"
+        self.precision = precision
+        self._dtype = _DTYPES[precision]
+        self._spec = checkpoint.spec
+        network = load_network(checkpoint).to(self._device, self._dtype)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._normalise = Normalise(checkpoint.spec.normalisation).to(self._device)
+        self._defaults = torch.from_numpy(default_boxes(checkpoint.spec.boxes)).to(self._device)
+
+    @torch.inference_mode()
+    def infer(self, batch: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """Locations and raw scores of a batch ``(B, H, W, 3)``, BGR, on the engine's device."""
+        pixels = torch.from_numpy(batch).to(self._device)
+        locations, raw_scores = self._network(self._normalise(pixels).to(self._dtype))
+        if locations.shape[1] != len(self._defaults):
+            raise CheckpointError(
+                f"the checkpoint is wrong: it lays out {len(self._defaults)} default boxes, "
+                f"but its network predicts {locations.shape[1]}"
+            )
+        return locations, raw_scores
+
+    @torch.inference_mode()
+    def decode(self, locations: Tensor, raw_scores: Tensor, selection: Selection) -> PackedBoxes:
+        """Boxes on the host, decoded on the device."""
+        packed = postprocess(locations, raw_scores, self._defaults, self._spec, selection)
+        return PackedBoxes(*(part.cpu().numpy() for part in packed))
+
+
+def load_network(checkpoint: Checkpoint) -> SSD:
+    """The network of a checkpoint in float32 on the CPU, ready to infer.
+
+    Raises:
+        CheckpointError: the weights do not fit the architecture.
+    """
+    try:
+        with torch.device("meta"):  # no weights are drawn only to be replaced
+            network = build_network(checkpoint.spec)
+        weights = {
+            name: torch.from_numpy(np.ascontiguousarray(array, np.float32))
+            for name, array in checkpoint.weights.items()
+        }
+        network.load_state_dict(weights, assign=True)
+    except ValueError as error:
+        raise CheckpointError(f"the checkpoint is wrong: {error}") from error
+    except RuntimeError as error:
+        raise CheckpointError(f"the checkpoint's weights do not fit it: {_first_complaint(error)}") from error
+    return network.eval().requires_grad_(False)
+
+
+def _first_complaint(error: RuntimeError) -> str:
+    """load_state_dict's message is a heading and a line a complaint."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return lines[1][:200] if len(lines) > 1 else lines[0][:200]
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; see :class:`TorchEngine`."""
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda" if cuda else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise WrongUsageError(f"device {name!r} is none of auto, cpu, cuda, cuda:N, mps") from error
+    if device.type == "cuda" and (device.index or 0) >= cuda:
+        if not torch.backends.cuda.is_built():
+            raise UnavailableError(
+                f"device {name}: this torch was installed without CUDA; see pytorch.org for one with it"
+            )
+        raise UnavailableError(f"device {name}: torch sees {cuda} CUDA devices here; check nvidia-smi and the driver")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UnavailableError("device mps: this machine or this torch has no Metal; use --device cpu")
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise WrongUsageError(f"device {name!r} is none of auto, cpu, cuda, cuda:N, mps")
+    return device

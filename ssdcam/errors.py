@@ -1,0 +1,21 @@
+"""The errors that a user can act on. The ground floor: this module imports nothing."""
+
+
+class SsdcamError(Exception):
+    """Something went wrong that a user can understand; ``str(error)`` is the one line they read."""
+
+
+class CheckpointError(SsdcamError):
+    """A checkpoint that cannot be found, read, understood or trusted."""
+
+
+class ImageError(SsdcamError):
+    """A picture that cannot be read or written."""
+
+
+class UnavailableError(SsdcamError):
+    """A device, engine or optional package that is not there."""
+
+
+class WrongUsageError(SsdcamError):
+    """What was asked for cannot be: a wrong name or value, or values that contradict each other."""

@@ -1,0 +1,81 @@
+"""VGG-16 as SSD300 reads it (paper, section 3 and figure 2; layer names of the paper's Caffe release)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Name, output channels; "pool" halves the map.
+_VGG16 = (
+    *(("conv1_1", 64), ("conv1_2", 64), ("pool1", 0)),
+    *(("conv2_1", 128), ("conv2_2", 128), ("pool2", 0)),
+    *(("conv3_1", 256), ("conv3_2", 256), ("conv3_3", 256), ("pool3", 0)),
+    *(("conv4_1", 512), ("conv4_2", 512), ("conv4_3", 512), ("pool4", 0)),
+    *(("conv5_1", 512), ("conv5_2", 512), ("conv5_3", 512)),
+)
+
+# For each stage: channels of its 1x1 convolution, channels of its 3x3 convolution, stride and padding of the latter.
+_SSD300_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
+
+
+class ChannelNorm(nn.Module):
+    """L2 normalisation over the channels of each cell, then a learned scale a channel (Liu et al., ParseNet).
+
+    conv4_3's activations are far larger than the later maps'; the paper starts the scale at 20 (section 3.1).
+    """
+
+    def __init__(self, channels: int, scale: float = 20.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, H, W)`` in and out."""
+        norm = x.float().square().sum(dim=1, keepdim=True).sqrt() + 1e-10
+        return x / norm.to(x.dtype) * self.weight[:, None, None]
+
+
+class VGG16(nn.Module):
+    """VGG-16 up to conv5_3, fc6 and fc7 as convolutions, and SSD300's extra layers: six feature maps.
+
+    The maps are conv4_3 (normalised), fc7, conv6_2, conv7_2, conv8_2 and conv9_2; 38, 19, 10, 5, 3 and 1 cells a side
+    for a 300x300 input.
+    """
+
+    channels = (512, 1024, 512, 256, 256, 256)
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = 3
+        for name, outputs in _VGG16:
+            if not name.startswith("pool"):
+                self.add_module(name, nn.Conv2d(channels, outputs, 3, padding=1))
+                channels = outputs
+        self.conv4_3_norm = ChannelNorm(512)
+        # A trous: pool5 no longer halves the map, so fc6 reaches six cells apart (section 3).
+        self.fc6 = nn.Conv2d(512, 1024, 3, padding=6, dilation=6)
+        self.fc7 = nn.Conv2d(1024, 1024, 1)
+        channels = 1024
+        for stage, (narrow, wide, stride, padding) in enumerate(_SSD300_EXTRAS, 6):
+            self.add_module(f"conv{stage}_1", nn.Conv2d(channels, narrow, 1))
+            self.add_module(f"conv{stage}_2", nn.Conv2d(narrow, wide, 3, stride=stride, padding=padding))
+            channels = wide
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """``(B, 3, H, W)`` normalised images to six ``(B, C, H', W')`` maps, finest first."""
+        maps = []
+        for name, _ in _VGG16:
+            if name.startswith("pool"):
+                x = F.max_pool2d(x, 2, 2, ceil_mode=name == "pool3")  # 75 cells become 38, not 37
+            else:
+                x = F.relu(self.get_submodule(name)(x))
+            if name == "conv4_3":
+                maps.append(self.conv4_3_norm(x))
+        x = F.max_pool2d(x, 3, 1, 1)
+        x = F.relu(self.fc7(F.relu(self.fc6(x))))
+        maps.append(x)
+        for stage in range(6, 6 + len(_SSD300_EXTRAS)):
+            x = F.relu(self.get_submodule(f"conv{stage}_1")(x))
+            x = F.relu(self.get_submodule(f"conv{stage}_2")(x))
+            maps.append(x)
+        return maps
