@@ -13,6 +13,10 @@ class ImageError(SsdcamError):
     """A picture that cannot be read or written."""
 
 
+class RecordError(SsdcamError):
+    """A file of records that cannot be written, read or understood."""
+
+
 class UnavailableError(SsdcamError):
     """A device, engine or optional package that is not there."""
 

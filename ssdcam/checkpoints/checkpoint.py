@@ -1,4 +1,4 @@
-"""ssdcam's own checkpoint: a safetensors file whose metadata is a :class:`ModelSpec`, so that the file is enough to run.
+"""ssdcam's own checkpoint: a safetensors file whose metadata is a spec, so that the file is enough to run.
 
 The metadata's key ``ssdcam`` holds the spec as JSON; everything else in the file is weights under the network's names.
 """
@@ -59,7 +59,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             if METADATA_KEY not in metadata:
                 raise CheckpointError(
-                    f"{path}: is a safetensors file but not one of ssdcam's: its metadata does not say what network it is"
+                    f"{path}: is a safetensors file, but its metadata does not say what network it is"
                 )
             spec = spec_from_json(metadata[METADATA_KEY])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping

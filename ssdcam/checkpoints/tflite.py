@@ -99,7 +99,8 @@ class _Graph:
         scale, offset = quantization.ScaleAsNumpy(), quantization.ZeroPointAsNumpy()
         axes = [1] * values.ndim
         axes[quantization.QuantizedDimension()] = -1  # one scale, or one a channel
-        return (values - offset.reshape(axes)) * scale.reshape(axes).astype(np.float32), float(scale.max()) / 2
+        offset, scale = (part.reshape(axes).astype(np.float32) for part in (offset, scale))
+        return (values - offset) * scale, float(scale.max()) / 2
 
 
 def _convert(graph: _Graph, figures: Mapping[str, Any], path: Path) -> Checkpoint:

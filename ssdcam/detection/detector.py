@@ -36,6 +36,7 @@ def load(
     device: str = "auto",
     engine: EngineName = "auto",
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto",
+    threads: int | None = None,
 ) -> Detector:
     """Make a detector.
 
@@ -49,6 +50,7 @@ def load(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         engine: ``auto`` or ``torch``.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+        threads: CPU threads that torch and OpenCV may use, in the whole process; None leaves theirs.
 
     Raises:
         SsdcamError: one of its kinds says in a line what is wrong and what to do.
@@ -64,7 +66,9 @@ def load(
 
     from ssdcam.detection.torch_engine import TorchEngine  # seconds to import; wrong usage is told before
 
-    return Detector(TorchEngine(checkpoint, device, precision), checkpoint.spec, selection)
+    if threads is not None:
+        cv2.setNumThreads(threads)
+    return Detector(TorchEngine(checkpoint, device, precision, threads), checkpoint.spec, selection)
 
 
 def choose(
@@ -140,9 +144,9 @@ class Detector:
         Raises:
             ValueError: an image has another type or shape, or no pixels.
         """
-        if isinstance(images, np.ndarray) and images.ndim == 3:
+        if isinstance(images, np.ndarray):
             return self._detect([images])[0]
-        return self._detect(images) if len(images) else []
+        return self._detect(images) if images else []
 
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
         batch = prepare(images, self.spec.input_size)

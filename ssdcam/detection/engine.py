@@ -20,9 +20,14 @@ class Engine(Protocol):
         precision: of its arithmetic: ``fp32``, ``fp16``, ``bf16``.
     """
 
-    name: str
-    device: str
-    precision: str
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def device(self) -> str: ...  # noqa: D102
+
+    @property
+    def precision(self) -> str: ...  # noqa: D102
 
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Any, Any]:
         """Run the network.

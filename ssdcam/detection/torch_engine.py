@@ -16,7 +16,7 @@ from ssdcam.ssd.default_boxes import default_boxes
 from ssdcam.ssd.host import PackedBoxes
 from ssdcam.ssd.network import SSD
 from ssdcam.ssd.postprocess import postprocess
-from ssdcam.ssd.spec import ModelSpec, Normalisation, Selection
+from ssdcam.ssd.spec import Normalisation, Selection
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -49,6 +49,7 @@ class TorchEngine:
         checkpoint: the spec and weights to run.
         device: ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` is fp16 on CUDA, fp32 elsewhere.
+        threads: CPU threads that torch may use, in the whole process; None leaves its own.
 
     Raises:
         CheckpointError: the weights do not fit the architecture.
@@ -58,7 +59,15 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: Precision = "auto") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        precision: Precision = "auto",
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._device = find_device(device)
         self.device = str(self._device)
         if precision not in get_args(Precision):
@@ -129,7 +138,7 @@ def find_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise WrongUsageError(f"device {name!r} is none of auto, cpu, cuda, cuda:N, mps") from error
     if device.type == "cuda" and (device.index or 0) >= cuda:
-        if not torch.backends.cuda.is_built():
+        if not torch.version.cuda:
             raise UnavailableError(
                 f"device {name}: this torch was installed without CUDA; see pytorch.org for one with it"
             )

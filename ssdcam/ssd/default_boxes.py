@@ -195,7 +195,8 @@ def layout_tensorflow(
 
     Args:
         map_sizes: rows and columns of each feature map, finest first.
-        smallest, largest: scales of the first and the last map.
+        smallest: scale of the first map.
+        largest: scale of the last map.
         clip: what is limited to 0..1.
     """
     scales = [*paper_scales(len(map_sizes), smallest, largest)[:-1], 1.0]

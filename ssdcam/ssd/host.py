@@ -50,7 +50,8 @@ def pairwise_iou(a: Floats, b: Floats) -> Floats:
     sides = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0)
     intersection = sides[..., 0] * sides[..., 1]
     union = _area(a) + _area(b) - intersection
-    return intersection / np.maximum(union, np.finfo(union.dtype).tiny)
+    overlaps: Floats = intersection / np.maximum(union, np.finfo(union.dtype).tiny)
+    return overlaps
 
 
 def _area(boxes: Floats) -> Floats:
@@ -135,14 +136,15 @@ def postprocess(
 
     order = sort_within_groups(scores, groups)
     order = order[rank_within_groups(groups[order]) < selection.nms.before]
-    images, places, scores, class_ids, groups = (t[order] for t in (images, places, scores, class_ids, groups))
+    images, places, scores = images[order], places[order], scores[order]
+    class_ids, groups = class_ids[order], groups[order]
     located = locations[images, places].astype(np.float32, copy=False)
     boxes = to_corners(decode(located, defaults[places], spec.coding)).clip(0, 1)
 
     kept = nms(boxes, scores, groups, selection.nms.iou)
     kept = kept[sort_within_groups(scores[kept], images[kept])]
     kept = kept[rank_within_groups(images[kept]) < selection.nms.after]
-    return PackedBoxes(boxes[kept], scores[kept], class_ids[kept], images[kept])
+    return PackedBoxes(boxes[kept].astype(np.float32, copy=False), scores[kept], class_ids[kept], images[kept])
 
 
 def _probabilities(raw_scores: NDArray[np.float32], columns: Integers, spec: ModelSpec) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""The SSD network: a backbone and, on each of its feature maps, two small convolutional predictors (paper, section 2.1)."""
+"""The SSD network: a backbone and small convolutional predictors on each feature map (paper, section 2.1)."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class SSD(nn.Module):
             images: float ``(B, 3, H, W)``, normalised.
 
         Returns:
-            Locations ``(B, N, 4)``, ``dx, dy, dw, dh`` of each default box, and its raw scores ``(B, N, columns)``, in the order
-            of :func:`ssdcam.ssd.default_boxes.default_boxes`.
+            Locations ``(B, N, 4)``, ``dx, dy, dw, dh`` of each default box, and its raw scores ``(B, N, columns)``, in
+            the order of :func:`ssdcam.ssd.default_boxes.default_boxes`.
         """
         maps = self.backbone(images)
         return _predict(self.loc, maps, 4), _predict(self.conf, maps, self.num_columns)

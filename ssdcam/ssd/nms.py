@@ -56,21 +56,24 @@ def rank_within_groups(sorted_groups: Tensor) -> Tensor:
     """Each element's place (0, 1, ...) in its run of equal values."""
     counts = torch.unique_consecutive(sorted_groups, return_counts=True)[1]
     starts = counts.cumsum(0) - counts
-    return torch.arange(len(sorted_groups), device=sorted_groups.device) - starts.repeat_interleave(counts)
+    places = torch.arange(len(sorted_groups), device=sorted_groups.device)
+    ranks: Tensor = places - starts.repeat_interleave(counts)
+    return ranks
 
 
 def _batches(starts: Tensor, counts: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Groups of similar size (within a factor of two) together, no more than fit BLOCK x BLOCK overlaps at a time."""
     bits = torch.frexp((counts - 1).to(torch.float64)).exponent  # 0 for lone boxes: nothing can suppress them
-    for size_bits in bits.unique().tolist():
+    for size_bits in sorted(set(bits.tolist())):
         length = 2**size_bits
         if length == 1:
             continue
         alike = bits == size_bits
         at_once = max(1, BLOCK * BLOCK // min(length, BLOCK) ** 2)
-        yield from (
-            (*pair, length) for pair in zip(starts[alike].split(at_once), counts[alike].split(at_once), strict=True)
-        )
+        places = torch.nonzero(alike)[:, 0]
+        for first in range(0, len(places), at_once):
+            batch = places[first : first + at_once]
+            yield starts[batch], counts[batch], length
 
 
 def _greedy(boxes: Tensor, present: Tensor, iou: float) -> Tensor:

@@ -1,0 +1,67 @@
+"""What is said on stderr: warnings and errors a line each, and nothing from the libraries below."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+log = logging.getLogger("ssdcam")
+
+_LEVELS = {-2: logging.CRITICAL, -1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+
+
+def start() -> None:
+    """Take stderr for ourselves: libpng, libjpeg, FFmpeg and Qt write straight to file descriptor 2.
+
+    Our own lines go to a copy of it; theirs go nowhere unless -vv asks for them.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    log.propagate = False
+    log.setLevel(logging.WARNING)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
+    log.addHandler(handler)
+
+
+def stop() -> None:
+    """Give stderr back, for what Python itself may have to say at the end."""
+    sys.stderr.flush()
+    os.dup2(sys.stderr.fileno(), 2)
+
+
+def set_verbosity(level: int) -> None:
+    """From -2 (nothing but the exit code) over -1 (errors), 0 (warnings) and 1 (news) to 2 (tracebacks, libraries)."""
+    level = max(-2, min(level, 2))
+    log.setLevel(_LEVELS[level])
+    if level == 2:
+        os.dup2(sys.stderr.fileno(), 2)
+
+
+def shows_progress() -> bool:
+    """Whether someone sees stderr and has not asked for quiet."""
+    return sys.stderr.isatty() and log.isEnabledFor(logging.WARNING)
+
+
+def show_tracebacks() -> bool:
+    """Whether the user asked for everything."""
+    return log.isEnabledFor(logging.DEBUG)
+
+
+class _OneLine(logging.Formatter):
+    """``error: message`` on one line, whatever a file name in it holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.levelname = record.levelname.lower()
+        return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
+        return printable(super().formatMessage(record))
+
+
+def printable(text: str) -> str:
+    """Control characters as escapes: a name must not move the cursor or end a line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

@@ -1,0 +1,101 @@
+"""``ssdcam`` itself: the commands, and how a run ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from ssdcam import __version__
+from ssdcam.cli import console
+from ssdcam.errors import SsdcamError, WrongUsageError
+
+# Each command's one-line help stands here, so that `ssdcam --help` imports no command, nor torch, nor cv2.
+_COMMANDS = {
+    "image": "Find objects in pictures.",
+    "weights": "Look at checkpoints and convert them.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"ssdcam.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def ssdcam(ctx: click.Context) -> None:
+    """Object detection in pictures, videos and webcams with SSD, offline."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived; like KeyboardInterrupt, it is nobody's error to catch."""
+
+
+def main() -> NoReturn:
+    """Run the command line and leave with its exit code: 0 done, 1 failed, 2 wrong usage, 130 and 143 stopped."""
+    console.start()
+    signal.signal(signal.SIGTERM, _terminate)
+    code = run(sys.argv[1:])
+    console.stop()
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line and turn however it ends into an exit code and at most one line for the user."""
+    try:
+        # click.Group.main would do the same, but end a closed stdout with exit code 1.
+        with ssdcam.make_context("ssdcam", arguments) as context:
+            ssdcam.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "ssdcam"
+        console.log.error("%s (see %s --help)", error.format_message(), path)
+        return 2
+    except WrongUsageError as error:
+        return _failed(error, 2)
+    except SsdcamError as error:
+        return _failed(error, 1)
+    except BrokenPipeError:
+        # Whoever read stdout has enough. Python would complain once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except _Terminated:
+        return 143
+    except Exception as error:
+        return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
+    return 0
+
+
+def _failed(error: Exception, code: int, line: str | None = None) -> int:
+    console.log.error("%s", line or error, exc_info=error if console.show_tracebacks() else None)
+    return code
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise _Terminated

@@ -1,0 +1,135 @@
+"""Options that several commands share, each written down once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ssdcam.cli import console
+
+if TYPE_CHECKING:
+    from ssdcam.detection.detector import Detector
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+
+def _together(*options: Decorator[Any]) -> Decorator[Any]:
+    """One decorator that adds several options, the first one listed first."""
+    return lambda command: functools.reduce(lambda f, option: option(f), reversed(options), command)
+
+
+def _set_verbosity(ctx: click.Context, param: click.Parameter, count: int) -> None:
+    counts = ctx.meta.setdefault("ssdcam.verbosity", {})
+    counts[param.name] = count
+    console.set_verbosity(counts.get("verbose", 0) - counts.get("quiet", 0))
+
+
+verbosity = _together(
+    click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        expose_value=False,
+        callback=_set_verbosity,
+        is_eager=True,
+        help="Say more; -vv adds tracebacks and what libraries say.",
+    ),
+    click.option(
+        "-q",
+        "--quiet",
+        count=True,
+        expose_value=False,
+        callback=_set_verbosity,
+        is_eager=True,
+        help="Say less: errors only; -qq nothing.",
+    ),
+)
+
+model = click.option("-m", "--model", metavar="NAME|PATH", help="Checkpoint to use; the embedded one if not given.")
+
+labels = click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Class names, one a line, for a checkpoint that has none.",
+)
+
+yes = click.option("-y", "--yes", is_flag=True, help="Overwrite without asking.")
+
+detection = _together(
+    model,
+    click.option(
+        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to run."
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["auto", "torch"]),
+        default="auto",
+        show_default=True,
+        help="What runs the network.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
+        default="auto",
+        show_default=True,
+        help="Of the network's arithmetic; auto is fp16 on CUDA, else fp32.",
+    ),
+    click.option(
+        "--score",
+        type=click.FloatRange(0, 1),
+        default=0.5,
+        show_default=True,
+        help="Leave out objects below this score.",
+    ),
+    click.option(
+        "--iou",
+        type=click.FloatRange(0, 1),
+        help="Boxes of a class that overlap more are one object; default: the checkpoint's.",
+    ),
+    click.option("--max-det", type=click.IntRange(1), help="Objects an image at most; default: the checkpoint's."),
+    click.option("--classes", metavar="NAME,...", help="Look for these classes only."),
+    labels,
+    click.option("--threads", type=click.IntRange(1), help="CPU threads to use; default: all cores."),
+)
+
+drawing = _together(
+    click.option("--line-width", type=click.IntRange(1), help="Of boxes, in pixels; default: by the picture's size."),
+    click.option("--no-labels", is_flag=True, help="Draw boxes alone."),
+)
+
+
+def load_detector(
+    *,
+    model: str | None,
+    device: str,
+    engine: Any,
+    precision: Any,
+    score: float,
+    iou: float | None,
+    max_det: int | None,
+    classes: str | None,
+    labels: Path | None,
+    threads: int | None,
+) -> Detector:
+    """The detector that the detection options describe."""
+    from ssdcam.detection.detector import load
+
+    names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
+    return load(
+        model,
+        score=score,
+        iou=iou,
+        max_det=max_det,
+        classes=names,
+        labels=labels,
+        device=device,
+        engine=engine,
+        precision=precision,
+        threads=threads,
+    )

@@ -1,0 +1,96 @@
+"""``ssdcam weights``: checkpoints as files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ssdcam.cli import console, options
+from ssdcam.errors import WrongUsageError
+
+if TYPE_CHECKING:
+    from ssdcam.checkpoints.checkpoint import Checkpoint
+
+
+@click.group("weights")
+def command() -> None:
+    """Look at checkpoints and convert them."""
+
+
+@command.command("info")
+@click.argument("model", metavar="NAME|PATH")
+@click.option("--json", "as_json", is_flag=True, help="Everything the checkpoint says, as JSON.")
+@options.labels
+@options.verbosity
+def info(model: str, as_json: bool, labels: Path | None) -> None:
+    """Say what a checkpoint is."""
+    from ssdcam.checkpoints.checkpoint import spec_to_json
+    from ssdcam.checkpoints.resolve import open_checkpoint
+
+    checkpoint = open_checkpoint(model, labels)
+    if as_json:
+        click.echo(json.dumps(spec_to_json(checkpoint.spec), ensure_ascii=False))
+    else:
+        click.echo("\n".join(f"{name:14} {console.printable(value)}" for name, value in _facts(checkpoint)))
+
+
+def _facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    spec = checkpoint.spec
+    height, width = spec.input_size
+    parameters = sum(array.size for array in checkpoint.weights.values())
+    order, mean, std = spec.normalisation.colour.upper(), spec.normalisation.mean, spec.normalisation.std
+    nms = spec.nms
+    return [
+        ("architecture", " ".join([spec.architecture, *(f"{key}={value:g}" for key, value in spec.options.items())])),
+        ("parameters", f"{parameters:,} ({', '.join(sorted({str(a.dtype) for a in checkpoint.weights.values()}))})"),
+        ("input", f"{width}x{height} {order}, minus {mean}, over {std}"),
+        ("default boxes", f"{spec.boxes.num_boxes:,} on {len(spec.boxes.maps)} feature maps, clip {spec.boxes.clip}"),
+        ("scores", f"{spec.score_function}{' with background' if spec.background else ''}"),
+        (
+            "NMS",
+            f"IoU {nms.iou:g}, {nms.before} before, {nms.after} after"
+            + (", class-agnostic" if nms.class_agnostic else ""),
+        ),
+        ("labels", f"{len(spec.labels)}: {', '.join(spec.labels)}"),
+        *spec.provenance.items(),
+    ]
+
+
+@command.command("convert")
+@click.argument("source", type=click.Path(path_type=Path), metavar="IN")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="OUT.safetensors",
+    help="The file to write.",
+)
+@options.labels
+@options.yes
+@options.verbosity
+def convert(source: Path, output: Path, labels: Path | None, yes: bool) -> None:
+    """Turn any supported checkpoint into one file that says all that is needed to run it."""
+    from ssdcam.checkpoints.checkpoint import save_checkpoint
+    from ssdcam.checkpoints.resolve import open_checkpoint
+
+    if output.suffix != ".safetensors":
+        raise WrongUsageError(f"{output}: the output's name must end in .safetensors")
+    if not output.parent.is_dir():
+        raise WrongUsageError(f"{output.parent}: no such folder")
+    if output.exists():
+        if source.exists() and output.samefile(source):
+            raise WrongUsageError(f"{output}: is the input itself; give another name")
+        if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise WrongUsageError(f"{output} exists: pass -y to overwrite")
+        if not yes:
+            click.confirm(f"{console.printable(str(output))} exists. Overwrite?", abort=True, err=True)
+    checkpoint = open_checkpoint(source, labels)
+    save_checkpoint(checkpoint, output)
+    click.echo(
+        f"{console.printable(str(output))}: {checkpoint.spec.architecture}, {len(checkpoint.spec.labels)} labels"
+    )

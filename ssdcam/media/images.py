@@ -1,0 +1,177 @@
+"""Pictures from and to files, through OpenCV: upright, 8 bits, three channels, whatever the file held."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path
+
+# Read once, when cv2 loads. 2**28 pixels (16384 x 16384) take 805 MB as BGR; a header that claims more is a mistake
+# or an attack.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdcam.errors import ImageError, WrongUsageError
+from ssdcam.files import write_whole
+
+Image = NDArray[np.uint8]
+
+SUFFIXES = frozenset(".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
+"""What a folder is searched for. A file that is named is read whatever its suffix."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to look at.
+
+    Attributes:
+        path: the file.
+        name: where its results go below an output folder: its place below the folder or glob that it was found by, or
+            its own file name.
+    """
+
+    path: Path
+    name: Path
+
+
+def find_pictures(arguments: Iterable[str]) -> Iterator[Picture | ImageError]:
+    """Pictures for command-line arguments: files, folders (their pictures, not their subfolders') and globs.
+
+    A name that exists is taken literally; ``**`` in a glob crosses folders.
+
+    Yields:
+        A picture, or the error of an argument that leads to none.
+    """
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+            root = path
+        elif has_magic(argument) and not path.exists():
+            found = sorted(p for p in map(Path, glob(argument, recursive=True)) if p.is_file())
+            root = Path(*_fixed_parts(path))
+        else:
+            found, root = [path], path.parent
+        if not found:
+            yield ImageError(f"{argument}: {'holds no pictures' if path.is_dir() else 'matches no file'}")
+        yield from (Picture(p, p.relative_to(root)) for p in found)
+
+
+def _fixed_parts(pattern: Path) -> Iterator[str]:
+    """The folders of a glob before its first wildcard."""
+    for part in pattern.parent.parts:
+        if has_magic(part):
+            return
+        yield part
+
+
+def read_image(path: Path) -> Image:
+    """Read a picture.
+
+    Orientation noted by a camera (EXIF) is applied; grey becomes BGR, 16 bits become 8, transparency is dropped, and
+    of an animation the first frame is taken.
+
+    Returns:
+        uint8 ``(height, width, 3)``, BGR.
+
+    Raises:
+        ImageError: the file is missing, unreadable, empty, damaged, too large or no picture.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise ImageError(f"{path}: {_reason(error)}") from error
+    if len(data) == 0:
+        raise ImageError(f"{path}: is empty")
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"{path}: {_cv2_reason(error)}") from error
+    if image is None:
+        known = cv2.haveImageReader(str(path))
+        raise ImageError(f"{path}: {'is cut short or damaged' if known else 'is no picture that OpenCV can read'}")
+    return np.asarray(image, np.uint8)
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write a picture in the format of its suffix (JPEG at quality 95), whole or not at all.
+
+    Raises:
+        ImageError: the format or the place cannot be written.
+    """
+    try:
+        encoded = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        write_whole(path, encoded.tobytes())
+    except cv2.error as error:
+        raise ImageError(f"{path}: OpenCV cannot write such a picture of {image.shape[1]}x{image.shape[0]}") from error
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """A folder that takes pictures under the names they came with.
+
+    Attributes:
+        folder: made when first needed, with the folders below it.
+        overwrite: whether pictures that are there already may be replaced.
+    """
+
+    folder: Path
+    overwrite: bool = False
+
+    def target(self, picture: Picture) -> Path:
+        """Where a picture goes; ``.png`` is added to a name whose format OpenCV cannot write."""
+        name = picture.name
+        return self.folder / (name if cv2.haveImageWriter(f"x{name.suffix}") else name.with_name(f"{name.name}.png"))
+
+    def check(self, pictures: Iterable[Picture]) -> list[Path]:
+        """Look ahead: the targets that exist already.
+
+        Raises:
+            WrongUsageError: two pictures have the same target, or a picture is its own.
+        """
+        origins: dict[Path, Picture] = {}
+        for picture in pictures:
+            target = self.target(picture)
+            if target in origins and origins[target] != picture:
+                raise WrongUsageError(
+                    f"{origins[target].path} and {picture.path} would both become {target}: "
+                    "give their common folder as a quoted glob ('folder/**/*.jpg'), which keeps subfolders"
+                )
+            origins[target] = picture
+            if target.exists() and target.samefile(picture.path):
+                raise WrongUsageError(f"{target}: is the input itself; give another folder")
+        return [target for target in origins if target.exists()]
+
+    def save(self, picture: Picture, image: Image) -> None:
+        """Write a picture's new version.
+
+        Raises:
+            ImageError: it cannot be written, or may not replace what is there.
+        """
+        target = self.target(picture)
+        if target.exists() and (not self.overwrite or target.samefile(picture.path)):
+            raise ImageError(f"{target}: exists already and was not replaced (-y replaces it)")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(f"{target}: its folder cannot be made: {error.strerror}") from error
+        write_image(target, image)
+
+
+def _reason(error: OSError) -> str:
+    return {FileNotFoundError: "no such file", IsADirectoryError: "is a folder"}.get(
+        type(error), f"cannot be read: {error.strerror}"
+    )
+
+
+def _cv2_reason(error: cv2.error) -> str:
+    if "MAX_IMAGE" in str(error):
+        return "claims more pixels than the limit of 16384 x 16384 (OPENCV_IO_MAX_IMAGE_PIXELS raises it)"
+    return "is cut short or damaged"
