@@ -17,8 +17,16 @@ class RecordError(SsdcamError):
     """A file of records that cannot be written, read or understood."""
 
 
+class SourceError(SsdcamError):
+    """A video, stream or camera that cannot be opened, or that fails while it is read."""
+
+
 class UnavailableError(SsdcamError):
     """A device, engine or optional package that is not there."""
+
+
+class VideoError(SsdcamError):
+    """A video file that cannot be written."""
 
 
 class WrongUsageError(SsdcamError):

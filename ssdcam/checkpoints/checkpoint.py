@@ -6,7 +6,8 @@ The metadata's key ``ssdcam`` holds the spec as JSON; everything else in the fil
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ssdcam import json_fields as fields
 from ssdcam.errors import CheckpointError
 from ssdcam.files import write_whole
 from ssdcam.ssd.default_boxes import BoxLayout, FeatureMapBoxes
@@ -112,103 +114,69 @@ def spec_from_json(text: str) -> ModelSpec:
     Raises:
         ValueError: the text is no JSON, or something in it is missing, of the wrong kind or out of range.
     """
-    whole = _Fields(json.loads(text), "")
-    version = whole.integer("format")
+    whole = fields.mapping(json.loads(text))
+    version = fields.whole(whole, "format", 1)
     if version != FORMAT_VERSION:
         raise ValueError(f"format {version} is newer than this ssdcam, which reads {FORMAT_VERSION}: upgrade ssdcam")
-    normalisation, boxes, coding, nms = (whole.part(key) for key in ("normalisation", "boxes", "coding", "nms"))
-    max_log_size = coding.values.get("max_log_size")
-    mean, std = normalisation.numbers("mean", 3), normalisation.numbers("std", 3)
-    height, width = whole.numbers("input_size", 2)
-    variances = coding.numbers("variances", 4)
+    with _within("normalisation"):
+        part = fields.mapping(whole.get("normalisation"))
+        normalisation = Normalisation(
+            fields.text(part, "colour"),  # type: ignore[arg-type]  # the class checks its literals
+            fields.numbers(part, "mean", 3),
+            fields.numbers(part, "std", 3),
+        )
+    with _within("boxes"):
+        part = fields.mapping(whole.get("boxes"))
+        maps = tuple(_map_from_json(m) for m in fields.items(part, "maps"))
+        boxes = BoxLayout(maps, fields.text(part, "clip"))  # type: ignore[arg-type]  # the class checks it
+    with _within("coding"):
+        part = fields.mapping(whole.get("coding"))
+        limit = inf if part.get("max_log_size") is None else fields.number(part, "max_log_size")
+        coding = BoxCoding(fields.numbers(part, "variances", 4), limit)
+    with _within("nms"):
+        part = fields.mapping(whole.get("nms"))
+        nms = NmsFigures(
+            iou=fields.number(part, "iou"),
+            before=fields.whole(part, "before", 1),
+            after=fields.whole(part, "after", 1),
+            class_agnostic=fields.flag(part, "class_agnostic"),
+        )
+    with _within("options"):
+        part = fields.mapping(whole.get("options"))
+        options = {key: fields.number(part, key) for key in part}
+    labels = fields.items(whole, "labels")
+    if not all(isinstance(label, str) for label in labels):
+        raise ValueError("labels must be texts")
+    height, width = (int(side) for side in fields.numbers(whole, "input_size", 2))
     return ModelSpec(
-        architecture=whole.text("architecture"),
-        options=whole.part("options").every_number(),
-        labels=tuple(whole.texts("labels")),
-        input_size=(int(height), int(width)),
-        normalisation=Normalisation(
-            normalisation.text("colour"),  # type: ignore[arg-type]  # checked by the class, like the other literals
-            (mean[0], mean[1], mean[2]),
-            (std[0], std[1], std[2]),
-        ),
-        boxes=BoxLayout(
-            tuple(_map_from_json(m) for m in boxes.parts("maps")),
-            boxes.text("clip"),  # type: ignore[arg-type]
-        ),
-        coding=BoxCoding(
-            (variances[0], variances[1], variances[2], variances[3]),
-            inf if max_log_size is None else coding.number("max_log_size"),
-        ),
-        score_function=whole.text("score_function"),  # type: ignore[arg-type]
-        background=whole.flag("background"),
-        nms=NmsFigures(nms.number("iou"), nms.integer("before"), nms.integer("after"), nms.flag("class_agnostic")),
-        provenance={key: str(value) for key, value in whole.part("provenance").values.items()},
+        architecture=fields.text(whole, "architecture"),
+        options=options,
+        labels=tuple(labels),
+        input_size=(height, width),
+        normalisation=normalisation,
+        boxes=boxes,
+        coding=coding,
+        score_function=fields.text(whole, "score_function"),  # type: ignore[arg-type]  # likewise
+        background=fields.flag(whole, "background"),
+        nms=nms,
+        provenance={key: str(value) for key, value in fields.mapping(whole.get("provenance")).items()},
     )
 
 
-def _map_from_json(fields: _Fields) -> FeatureMapBoxes:
-    step_x, step_y = fields.numbers("step", 2)
-    shapes = fields.list("shapes")
-    if not all(isinstance(s, list) and len(s) == 2 and all(_is_number(v) for v in s) for s in shapes):
-        raise ValueError(f"{fields.where}shapes must be pairs of numbers")
+def _map_from_json(values: object) -> FeatureMapBoxes:
+    part = fields.mapping(values)
     return FeatureMapBoxes(
-        fields.integer("rows"), fields.integer("columns"), tuple((w, h) for w, h in shapes), (step_x, step_y)
+        rows=fields.whole(part, "rows", 1),
+        columns=fields.whole(part, "columns", 1),
+        shapes=tuple(fields.numbers({"a shape": s}, "a shape", 2) for s in fields.items(part, "shapes")),
+        step=fields.numbers(part, "step", 2),
     )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-class _Fields:
-    """A JSON object whose values are asked for by key and kind; every complaint names its place."""
-
-    def __init__(self, values: object, where: str) -> None:
-        if not isinstance(values, dict):
-            raise ValueError(f"{where.rstrip('.') or 'it'} is not a JSON object")
-        self.values: dict[str, Any] = values
-        self.where = where
-
-    def _get(self, key: str, kind: str, fits: bool | None = None) -> Any:
-        if key not in self.values:
-            raise ValueError(f"{self.where}{key} is missing")
-        if fits is False:
-            raise ValueError(f"{self.where}{key} is {self.values[key]!r}, not {kind}")
-        return self.values[key]
-
-    def text(self, key: str) -> str:
-        return str(self._get(key, "a text", isinstance(self.values.get(key), str)))
-
-    def number(self, key: str) -> float:
-        return float(self._get(key, "a number", _is_number(self.values.get(key))))
-
-    def integer(self, key: str) -> int:
-        value = self.values.get(key)
-        return int(self._get(key, "a whole number", _is_number(value) and value == int(value)))
-
-    def flag(self, key: str) -> bool:
-        return bool(self._get(key, "true or false", isinstance(self.values.get(key), bool)))
-
-    def list(self, key: str) -> list[Any]:
-        return list(self._get(key, "a list", isinstance(self.values.get(key), list)))
-
-    def texts(self, key: str) -> list[str]:
-        items = self.list(key)
-        if not all(isinstance(item, str) for item in items):
-            raise ValueError(f"{self.where}{key} must hold texts only")
-        return items
-
-    def numbers(self, key: str, count: int) -> list[float]:
-        items = self.list(key)
-        if len(items) != count or not all(_is_number(item) for item in items):
-            raise ValueError(f"{self.where}{key} must hold {count} numbers")
-        return items
-
-    def part(self, key: str) -> _Fields:
-        return _Fields(self._get(key, "an object"), f"{self.where}{key}.")
-
-    def parts(self, key: str) -> list[_Fields]:
-        return [_Fields(item, f"{self.where}{key}[{i}].") for i, item in enumerate(self.list(key))]
-
-    def every_number(self) -> dict[str, float]:
-        return {key: self.number(key) for key in self.values}
+@contextmanager
+def _within(key: str) -> Iterator[None]:
+    """Complaints from inside name the object that they are about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error

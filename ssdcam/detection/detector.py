@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, get_args, overload
+from typing import Any, Literal, get_args, overload
 
 import cv2
 import numpy as np
@@ -126,6 +126,10 @@ class Detector:
         """Names of the classes, by class id."""
         return self.spec.labels
 
+    def with_score(self, score: float) -> Detector:
+        """The same detector with another score threshold, 0 to 1; engine and weights are shared."""
+        return Detector(self.engine, self.spec, replace(self.selection, score=score))
+
     @overload
     def detect(self, images: Image) -> Detections: ...
     @overload
@@ -149,8 +153,19 @@ class Detector:
         return self._detect(images) if images else []
 
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
-        batch = prepare(images, self.spec.input_size)
-        packed = self.engine.decode(*self.engine.infer(batch), self.selection)
+        return self.decode(self.infer(self.prepare(images)), images)
+
+    def prepare(self, images: Sequence[Image]) -> NDArray[np.uint8]:
+        """The first step of :meth:`detect`: images to a batch of the network's input size."""
+        return prepare(images, self.spec.input_size)
+
+    def infer(self, batch: NDArray[np.uint8]) -> tuple[Any, Any]:
+        """The second step: the network's raw output, wherever the engine has it."""
+        return self.engine.infer(batch)
+
+    def decode(self, raw: tuple[Any, Any], images: Sequence[Image]) -> list[Detections]:
+        """The last step: raw output to the detections of each image of the batch."""
+        packed = self.engine.decode(*raw, self.selection)
         ends = np.searchsorted(packed.images, np.arange(len(images) + 1))
         return [
             self._in_pixels(packed.boxes[a:b], packed.scores[a:b], packed.class_ids[a:b], image)

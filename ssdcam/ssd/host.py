@@ -139,7 +139,7 @@ def postprocess(
     images, places, scores = images[order], places[order], scores[order]
     class_ids, groups = class_ids[order], groups[order]
     located = locations[images, places].astype(np.float32, copy=False)
-    boxes = to_corners(decode(located, defaults[places], spec.coding)).clip(0, 1)
+    boxes: Floats = to_corners(decode(located, defaults[places], spec.coding)).clip(0, 1)
 
     kept = nms(boxes, scores, groups, selection.nms.iou)
     kept = kept[sort_within_groups(scores[kept], images[kept])]

@@ -1,0 +1,192 @@
+"""Frames from a source through the detector to sinks, in three threads over two bounded queues.
+
+    reader --[wait | newest]--> detection --[wait]--> writer
+
+The caller's thread stays free: for a window, which must live on the main thread, and for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdcam.detection.detector import Detector
+from ssdcam.detections import Detections
+from ssdcam.media.frame import Frame
+from ssdcam.pipeline.channel import Channel
+from ssdcam.pipeline.timing import Stats, Timing
+
+Image = NDArray[np.uint8]
+
+# Frames that wait before and after the detector: enough to ride out a slow one, few enough for 4K in memory.
+_DEPTH = 4
+
+
+class Source(Protocol):
+    """What the pipeline asks of a source; see ``ssdcam.media.sources``."""
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come at their own pace, so that only the newest counts."""
+
+    def read(self) -> Frame | None:
+        """The next frame; None at the end; trouble raises."""
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A frame that went through the detector."""
+
+    frame: Frame
+    detections: Detections
+
+
+class Sink(Protocol):
+    """Takes results in order, in the writer's thread."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it wants the frame with boxes drawn into it, rather than as it came."""
+
+    def write(self, result: Result) -> None:
+        """Take a result; trouble raises and ends the run."""
+
+
+class Pipeline:
+    """One run over one source.
+
+    Args:
+        source: where frames come from; the caller opens and closes it.
+        detector: what finds objects; may be replaced while the run goes on.
+        sinks: where results go; the caller opens and closes them.
+        draw: draws detections, and whatever else is wanted, into a frame; called once a frame if any sink wants it.
+        batch: frames that go through the network together, for sources that are not live.
+        pace: whether frames of a file wait for their time, as for someone who watches.
+
+    Attributes:
+        detector: as above.
+        timing: figures of the run.
+        paused: set it to hold the source.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        detector: Detector,
+        sinks: Sequence[Sink],
+        draw: Callable[[Image, Detections, Timing], None],
+        *,
+        batch: int = 1,
+    ) -> None:
+        self.detector = detector
+        self.timing = Timing()
+        self.paused = Event()
+        self._source = source
+        self._sinks = sinks
+        self._draw = draw
+        self._batch = 1 if source.live else batch
+        self._stop = Event()
+        self._failure: BaseException | None = None
+        self._failing = Lock()
+        self._frames: Channel[Frame] = Channel(
+            1 if source.live else max(_DEPTH, 2 * self._batch), self._stop, newest=source.live
+        )
+        self._results: Channel[Result] = Channel(max(_DEPTH, self._batch), self._stop)
+        self._threads = [
+            Thread(target=self._guard, args=(work, done), name=f"ssdcam-{name}", daemon=True)
+            for name, work, done in (
+                ("reader", self._read, self._frames.close),
+                ("detection", self._detect, self._results.close),
+                ("writer", self._write, lambda: None),
+            )
+        ]
+
+    def start(self) -> None:
+        """Start the threads."""
+        self.timing = Timing()
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether results may still come."""
+        return self._threads[-1].is_alive()
+
+    def stop(self) -> None:
+        """Ask the threads to end; what is on its way between them is given up."""
+        self._stop.set()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait for the end of the run, waking often enough for Ctrl-C to be noticed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for thread in self._threads:
+            while thread.is_alive() and (deadline is None or time.monotonic() < deadline):
+                thread.join(0.1)
+
+    def finish(self) -> Stats:
+        """Figures of a run that has ended.
+
+        Raises:
+            BaseException: the first error that any thread met.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return self.timing.stats()
+
+    def _guard(self, work: Callable[[], None], done: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # reported by finish()
+            with self._failing:
+                self._failure = self._failure or error
+            self._stop.set()
+        finally:
+            done()
+
+    def _read(self) -> None:
+        while not self._stop.is_set():
+            if self.paused.is_set() and not self._source.live:
+                self._stop.wait(0.05)
+                continue
+            with self.timing.stage("decode"):
+                frame = self._source.read()
+            if frame is None:
+                return
+            if not self._frames.put(frame):
+                return
+            self.timing.dropped = self._frames.dropped
+
+    def _detect(self) -> None:
+        while frames := self._frames.get(self._batch):
+            detector = self.detector
+            images = [frame.image for frame in frames]
+            with self.timing.stage("preprocess"):
+                batch = detector.prepare(images)
+            with self.timing.stage("inference"):
+                raw = detector.infer(batch)
+            with self.timing.stage("postprocess"):
+                found = detector.decode(raw, images)
+            for frame, detections in zip(frames, found, strict=True):
+                if not self._results.put(Result(frame, detections)):
+                    return
+
+    def _write(self) -> None:
+        plain = [sink for sink in self._sinks if not sink.drawn]
+        drawn = [sink for sink in self._sinks if sink.drawn]
+        while results := self._results.get():
+            for result in results:
+                for sink in plain:
+                    sink.write(result)
+                with self.timing.stage("draw"):
+                    if drawn:
+                        self._draw(result.frame.image, result.detections, self.timing)
+                self.timing.drawn(result.frame.captured)
+                with self.timing.stage("encode"):
+                    for sink in drawn:
+                        sink.write(result)

@@ -1,0 +1,47 @@
+"""Trouble with the disk as one line for the user, and writes that happen whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+
+from ssdcam.errors import RecordError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` inside into a ``RecordError`` that names the file and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` inside into a ``RecordError`` that names the file and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def append_whole(file: FileIO, data: bytes) -> None:
+    """Append all of ``data`` in one write of the operating system, or nothing.
+
+    Raises:
+        OSError: it cannot be written; of a file (a pipe cannot take back what it gave) nothing of ``data`` remains.
+    """
+    start = file.tell() if file.seekable() else None
+    written = 0
+    try:
+        while written < len(data):  # a disk that is nearly full takes a part first and fails afterwards
+            written += file.write(memoryview(data)[written:])
+    except BaseException:
+        if start is not None:
+            with suppress(OSError):  # a device has no length
+                file.truncate(start)
+                file.seek(start)
+        raise
