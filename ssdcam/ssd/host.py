@@ -153,5 +153,5 @@ def _probabilities(raw_scores: NDArray[np.float32], columns: Integers, spec: Mod
         chosen: NDArray[np.float32] = exponentials[..., columns] / exponentials.sum(axis=-1, keepdims=True)
         return chosen
     with np.errstate(over="ignore"):  # exp of a large number is infinity, and 1 / infinity the right 0
-        probabilities: NDArray[np.float32] = 1 / (1 + np.exp(-raw_scores[..., columns]))
+        probabilities: NDArray[np.float32] = np.reciprocal(1 + np.exp(-raw_scores[..., columns]))
     return probabilities

@@ -159,7 +159,7 @@ def test_a_voc_file(tmp_path: Path, old: str, new: str, reason: str) -> None:
     [
         ("b.txt", b"\n0 0.5 0.5 1 1 0.5 7\n", "line 2: holds 7 values"),
         ("b.txt", b"0 0.5 0.5 1 x 0.5\n", "line 1: holds something that is no number"),
-        ("b.txt", b"0 0.5 0.5 1 nan 0.5\n", "line 1: box is [0.0, nan, 640.0, nan], not four numbers"),
+        ("b.txt", b"0 0.5 0.5 1 nan 0.5\n", "line 1: box is [0.0, nan, 640.0, nan], not 4 numbers"),
         ("b.txt", b"0 0.5 0.5 -1 1 0.5\n", "line 1: the box (640.0, 0.0, 0.0, 480.0) ends before it starts"),
         ("b.txt", b"3 0.5 0.5 1 1 0.5\n", "line 1: class 3 is not one of the 3 labels"),
         ("b.txt", b"-1 0.5 0.5 1 1 0.5\n", "line 1: class -1 is not one"),

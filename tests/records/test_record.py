@@ -130,7 +130,7 @@ def change(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
         (("detections", 0, "class_id"), 2**70, "class_id"),
         (("detections", 0, "score"), float("nan"), "score is nan"),
         (("detections", 0, "score"), 1e39, "score is 1e"),
-        (("detections", 0, "box"), [1, 2, 3], r"box is \[1, 2, 3\], not four numbers"),
+        (("detections", 0, "box"), [1, 2, 3], r"box is \[1, 2, 3\], not 4 numbers"),
         (("detections", 0, "box"), [1, 2, 3, "4"], "box"),
         (("detections", 0, "box", 2), 10**400, "box"),
         (("detections", 0, "box"), [5, 2, 3, 4], "ends before it starts"),
