@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 
 log = logging.getLogger("ssdcam")
 
@@ -16,20 +17,34 @@ def start() -> None:
 
     Our own lines go to a copy of it; theirs go nowhere unless -vv asks for them.
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    _open_what_is_closed()
+    # The buffer is larger than any record: a signal may interrupt the write of a line, and what is in the buffer is
+    # written at the end all the same.
+    sys.stdout = open(1, "w", buffering=2**24, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     log.propagate = False
     log.setLevel(logging.WARNING)
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ToStderr()
     handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     log.addHandler(handler)
 
 
+def _open_what_is_closed() -> None:
+    """Let nowhere be what whoever started us closed (`>&-`), before some other file takes its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+
+
 def stop() -> None:
     """Give stderr back, for what Python itself may have to say at the end."""
-    sys.stderr.flush()
+    with suppress(OSError):  # nobody reads it any more
+        sys.stderr.flush()
     os.dup2(sys.stderr.fileno(), 2)
 
 
@@ -49,6 +64,14 @@ def shows_progress() -> bool:
 def show_tracebacks() -> bool:
     """Whether the user asked for everything."""
     return log.isEnabledFor(logging.DEBUG)
+
+
+class _ToStderr(logging.Handler):
+    """To whatever stderr is at that moment: a progress bar puts itself there and lets lines pass above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # nobody reads it any more
+            print(self.format(record), file=sys.stderr)
 
 
 class _OneLine(logging.Formatter):

@@ -60,6 +60,7 @@ def command(
     detector = options.load_detector(**detection)
     style = Style(line_width, not no_labels)
     done = failed = objects = 0
+    saved: set[Path] = set()  # a picture that is named twice is written once
     with _progress(pictures) as shown:
         for picture in shown:
             try:
@@ -69,9 +70,10 @@ def command(
                 detections = detector.detect(image)
                 record = Record(str(picture.path), image.shape[1], image.shape[0], detections)
                 click.echo(to_line(record) if as_json else _for_people(record))
-                if folder:
+                if folder and picture.path not in saved:
                     draw_detections(image, detections, style)
                     folder.save(picture, image)
+                    saved.add(picture.path)
             except ImageError as error:
                 console.log.error("%s", error)
                 failed += 1
@@ -114,9 +116,14 @@ def _progress(pictures: Iterable[Picture | ImageError]) -> Iterator[Iterable[Pic
         yield pictures
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.speed:.1f}/s"), TimeRemainingColumn())
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.1f}/s" if task.speed else "")  # there is none before the second picture
+
+    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=False) as progress:
         yield progress.track(pictures)
 

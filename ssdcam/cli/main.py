@@ -18,6 +18,8 @@ from ssdcam.errors import SsdcamError, WrongUsageError
 # Each command's one-line help stands here, so that `ssdcam --help` imports no command, nor torch, nor cv2.
 _COMMANDS = {
     "image": "Find objects in pictures.",
+    "video": "Find objects in videos.",
+    "webcam": "Find objects in what a camera or stream shows, live.",
     "weights": "Look at checkpoints and convert them.",
 }
 
@@ -58,6 +60,8 @@ def main() -> NoReturn:
     console.start()
     signal.signal(signal.SIGTERM, _terminate)
     code = run(sys.argv[1:])
+    for number in (signal.SIGINT, signal.SIGTERM):  # the work is done: nothing is left to say about them
+        signal.signal(number, signal.SIG_DFL)
     console.stop()
     sys.exit(code)
 
@@ -79,17 +83,24 @@ def run(arguments: list[str]) -> int:
         return _failed(error, 2)
     except SsdcamError as error:
         return _failed(error, 1)
-    except BrokenPipeError:
-        # Whoever read stdout has enough. Python would complain once more when it flushes stdout at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read stdout has enough
+        _abandon_stdout()
         return 0
     except (KeyboardInterrupt, click.Abort):
         return 130
     except _Terminated:
         return 143
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:  # errors about files are told where they happen
+            _abandon_stdout()
+            return _failed(error, 1, f"standard output: cannot be written: {error.strerror or error}")
         return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
     return 0
+
+
+def _abandon_stdout() -> None:
+    """Python would complain once more when it flushes stdout at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failed(error: Exception, code: int, line: str | None = None) -> int:

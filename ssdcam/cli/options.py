@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ssdcam.cli import console
+from ssdcam.errors import WrongUsageError
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -92,14 +93,53 @@ detection = _together(
         type=click.FloatRange(0, 1),
         help="Boxes of a class that overlap more are one object; default: the checkpoint's.",
     ),
-    click.option("--max-det", type=click.IntRange(1), help="Objects an image at most; default: the checkpoint's."),
+    click.option(
+        "--max-det", type=click.IntRange(1, 100_000), help="Objects an image at most; default: the checkpoint's."
+    ),
     click.option("--classes", metavar="NAME,...", help="Look for these classes only."),
     labels,
-    click.option("--threads", type=click.IntRange(1), help="CPU threads to use; default: all cores."),
+    click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads to use; default: all cores."),
+)
+
+records = click.option(
+    "--records",
+    metavar="FILE",
+    help="Write records there: x.jsonl, x.csv, x.json (COCO), voc:DIR or yolo:DIR.",
+)
+
+crops = click.option(
+    "--crops",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Cut every object out into a file there.",
+)
+
+stats = click.option(
+    "--stats", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the run's figures as JSON."
+)
+
+no_fps = click.option("--no-fps", is_flag=True, help="Do not draw rate and latency.")
+
+encoding = _together(
+    click.option(
+        "--codec",
+        metavar="h264|h265|av1|vp9|mpeg4",
+        help="Of the output; default: h264 where the container holds it. h264_nvenc and its kin use an NVIDIA card.",
+    ),
+    click.option("--crf", type=int, help="Quality on the codec's own scale, lower is better; 23 for h264."),
+    click.option(
+        "--preset",
+        default="veryfast",
+        show_default=True,
+        metavar="ultrafast..medium",
+        help="Speed of encoding against size.",
+    ),
 )
 
 drawing = _together(
-    click.option("--line-width", type=click.IntRange(1), help="Of boxes, in pixels; default: by the picture's size."),
+    click.option(
+        "--line-width", type=click.IntRange(1, 1000), help="Of boxes, in pixels; default: by the picture's size."
+    ),
     click.option("--no-labels", is_flag=True, help="Draw boxes alone."),
 )
 
@@ -121,6 +161,8 @@ def load_detector(
     from ssdcam.detection.detector import load
 
     names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
+    if names == []:
+        raise WrongUsageError("--classes names no class")
     return load(
         model,
         score=score,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ssdcam.checkpoints.checkpoint import Checkpoint
 
 
-@click.group("weights")
+@click.group("weights", no_args_is_help=False)
 def command() -> None:
     """Look at checkpoints and convert them."""
 
@@ -35,7 +35,7 @@ def info(model: str, as_json: bool, labels: Path | None) -> None:
     if as_json:
         click.echo(json.dumps(spec_to_json(checkpoint.spec), ensure_ascii=False))
     else:
-        click.echo("\n".join(f"{name:14} {console.printable(value)}" for name, value in _facts(checkpoint)))
+        click.echo("\n".join(console.printable(f"{name:14} {value}") for name, value in _facts(checkpoint)))
 
 
 def _facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
@@ -91,6 +91,4 @@ def convert(source: Path, output: Path, labels: Path | None, yes: bool) -> None:
             click.confirm(f"{console.printable(str(output))} exists. Overwrite?", abort=True, err=True)
     checkpoint = open_checkpoint(source, labels)
     save_checkpoint(checkpoint, output)
-    click.echo(
-        f"{console.printable(str(output))}: {checkpoint.spec.architecture}, {len(checkpoint.spec.labels)} labels"
-    )
+    click.echo(console.printable(f"{output}: {checkpoint.spec.architecture}, {len(checkpoint.spec.labels)} labels"))

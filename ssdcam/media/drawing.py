@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection, Sequence
 from colorsys import hls_to_rgb
 from dataclasses import dataclass
 from functools import lru_cache
@@ -66,11 +67,12 @@ def draw_detections(image: Image, detections: Detections, style: Style | None = 
     if not style.labels:
         return
     size = text_height(image)
-    placed: list[tuple[_Tag, int, int]] = []
+    placed: dict[int, tuple[_Tag, int, int]] = {}
     for i in range(len(detections)):
         tag = _lay_out(detections.labels[i], int(detections.class_ids[i]), float(detections.scores[i]), size, width)
-        placed.append((tag, *_place(tag, corners[i], (width, height), placed)))
-    for i in order:
+        if tag.width <= width and tag.height <= height:  # else the picture has no room for a word
+            placed[i] = (tag, *_place(tag, corners[i], (width, height), placed.values()))
+    for i in reversed(placed):
         _write(image, *placed[i], class_colour(int(detections.class_ids[i])))
 
 
@@ -93,7 +95,34 @@ def text_colour(background: Colour) -> Colour:
 def text_height(image: Image) -> int:
     """Height of label text in pixels for a picture of this size: 9 on a thumbnail, 16 at 720p, 37 at 4K."""
     height, width = image.shape[:2]
-    return max(9, round(5 + max(height, width) / 120))
+    return max(9, round(5 + int(max(height, width)) / 120))
+
+
+def draw_panel(image: Image, lines: Sequence[str], *, bottom: bool = False) -> None:
+    """Write lines on a dark panel in a left corner, small enough to fit if they can be made to.
+
+    Args:
+        image: uint8 ``(height, width, 3)``, BGR, changed in place.
+        lines: ASCII.
+        bottom: take the lower corner, not the upper one.
+    """
+    height, width = image.shape[:2]
+    size = text_height(image)
+    pad = max(2, size // 3)
+    while True:
+        scale, thickness = cv2.getFontScaleFromHeight(_FONT, size, 1), max(1, round(size / 20))
+        sizes = [cv2.getTextSize(line, _FONT, scale, thickness) for line in lines]
+        pitch = max(h + below for (_, h), below in sizes) + pad
+        panel = max(w for (w, _), _ in sizes) + 2 * pad, pitch * len(lines) + pad
+        if size <= 7 or (panel[0] <= width and panel[1] <= height):
+            break
+        size -= 1
+    top = max(0, height - panel[1]) if bottom else 0
+    corner = image[top : top + panel[1], : panel[0]]
+    corner //= 4
+    for i, line in enumerate(lines):
+        origin = (pad, top + (i + 1) * pitch - sizes[i][1])
+        cv2.putText(image, line, origin, _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
 
 
 def drawable(text: str, fallback: str) -> str:
@@ -107,6 +136,7 @@ def drawable(text: str, fallback: str) -> str:
 def _outline(image: Image, corners: NDArray[np.int_], colour: Colour, line: int) -> None:
     """A box whose line lies inside it, with a dark rim where there is room, so that it shows on its own colour."""
     x1, y1, x2, y2 = corners.tolist()
+    line = max(1, min(line, x2 - x1, y2 - y1))
     inset = line // 2
     low, high = (x1 + inset, y1 + inset), (max(x2 - 1 - inset, x1 + inset), max(y2 - 1 - inset, y1 + inset))
     if line > 1:
@@ -130,7 +160,7 @@ def _lay_out(label: str, class_id: int, score: float, size: int, room: int) -> _
 
 
 def _place(
-    tag: _Tag, corners: NDArray[np.int_], size: tuple[int, int], placed: list[tuple[_Tag, int, int]]
+    tag: _Tag, corners: NDArray[np.int_], size: tuple[int, int], placed: Collection[tuple[_Tag, int, int]]
 ) -> tuple[int, int]:
     """Where a label goes: above its box, else inside or below it; inside the picture; off the labels placed before."""
     width, height = size

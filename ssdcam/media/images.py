@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
@@ -24,6 +24,8 @@ Image = NDArray[np.uint8]
 SUFFIXES = frozenset(".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
 """What a folder is searched for. A file that is named is read whatever its suffix."""
 
+_UNREADABLE = "is damaged, or no picture that OpenCV can read"
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -39,27 +41,44 @@ class Picture:
     name: Path
 
 
-def find_pictures(arguments: Iterable[str]) -> Iterator[Picture | ImageError]:
-    """Pictures for command-line arguments: files, folders (their pictures, not their subfolders') and globs.
+def find_pictures(
+    arguments: Iterable[str], suffixes: Container[str] = SUFFIXES, what: str = "pictures"
+) -> Iterator[Picture | ImageError]:
+    """Files for command-line arguments: files, folders (not their subfolders) and globs.
 
     A name that exists is taken literally; ``**`` in a glob crosses folders.
+
+    Args:
+        arguments: as the user gave them.
+        suffixes: what a folder is searched for.
+        what: what to call it in messages.
 
     Yields:
         A picture, or the error of an argument that leads to none.
     """
     for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-            root = path
-        elif has_magic(argument) and not path.exists():
-            found = sorted(p for p in map(Path, glob(argument, recursive=True)) if p.is_file())
-            root = Path(*_fixed_parts(path))
-        else:
-            found, root = [path], path.parent
-        if not found:
-            yield ImageError(f"{argument}: {'holds no pictures' if path.is_dir() else 'matches no file'}")
-        yield from (Picture(p, p.relative_to(root)) for p in found)
+        try:
+            pictures = _find(argument, suffixes)
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+            yield ImageError(f"{argument}: {_reason(error)}")
+            continue
+        if not pictures:
+            yield ImageError(f"{argument}: {f'holds no {what}' if Path(argument).is_dir() else 'matches no file'}")
+        yield from pictures
+
+
+def _find(argument: str, suffixes: Container[str]) -> list[Picture]:
+    """The pictures of one argument; an OSError or ValueError if it cannot be looked at."""
+    path = Path(argument)
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+        root = path
+    elif has_magic(argument) and not path.exists():
+        found = sorted(p for p in map(Path, glob(argument, recursive=True)) if p.is_file())
+        root = Path(*_fixed_parts(path))
+    else:
+        found, root = [path], path.parent
+    return [Picture(p, p.relative_to(root)) for p in found]
 
 
 def _fixed_parts(pattern: Path) -> Iterator[str]:
@@ -84,7 +103,7 @@ def read_image(path: Path) -> Image:
     """
     try:
         data = np.fromfile(path, np.uint8)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ImageError(f"{path}: {_reason(error)}") from error
     if len(data) == 0:
         raise ImageError(f"{path}: is empty")
@@ -93,8 +112,7 @@ def read_image(path: Path) -> Image:
     except cv2.error as error:
         raise ImageError(f"{path}: {_cv2_reason(error)}") from error
     if image is None:
-        known = cv2.haveImageReader(str(path))
-        raise ImageError(f"{path}: {'is cut short or damaged' if known else 'is no picture that OpenCV can read'}")
+        raise ImageError(f"{path}: {_UNREADABLE}")
     return np.asarray(image, np.uint8)
 
 
@@ -128,7 +146,9 @@ class PictureFolder:
     def target(self, picture: Picture) -> Path:
         """Where a picture goes; ``.png`` is added to a name whose format OpenCV cannot write."""
         name = picture.name
-        return self.folder / (name if cv2.haveImageWriter(f"x{name.suffix}") else name.with_name(f"{name.name}.png"))
+        # OpenCV crashes on a text that UTF-8 cannot encode, as the names of files may be.
+        writable = name.suffix.isascii() and cv2.haveImageWriter(f"x{name.suffix}")
+        return self.folder / (name if writable else name.with_name(f"{name.name}.png"))
 
     def check(self, pictures: Iterable[Picture]) -> list[Path]:
         """Look ahead: the targets that exist already.
@@ -145,9 +165,9 @@ class PictureFolder:
                     "give their common folder as a quoted glob ('folder/**/*.jpg'), which keeps subfolders"
                 )
             origins[target] = picture
-            if target.exists() and target.samefile(picture.path):
+            if _same_file(target, picture.path):
                 raise WrongUsageError(f"{target}: is the input itself; give another folder")
-        return [target for target in origins if target.exists()]
+        return [target for target in origins if _exists(target)]
 
     def save(self, picture: Picture, image: Image) -> None:
         """Write a picture's new version.
@@ -156,7 +176,7 @@ class PictureFolder:
             ImageError: it cannot be written, or may not replace what is there.
         """
         target = self.target(picture)
-        if target.exists() and (not self.overwrite or target.samefile(picture.path)):
+        if _exists(target) and (not self.overwrite or _same_file(target, picture.path)):
             raise ImageError(f"{target}: exists already and was not replaced (-y replaces it)")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -165,13 +185,28 @@ class PictureFolder:
         write_image(target, image)
 
 
-def _reason(error: OSError) -> str:
-    return {FileNotFoundError: "no such file", IsADirectoryError: "is a folder"}.get(
-        type(error), f"cannot be read: {error.strerror}"
-    )
+def _exists(path: Path) -> bool:
+    """Whether a file is there, as far as one can see: a name may be too long, a folder closed to us."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def _cv2_reason(error: cv2.error) -> str:
     if "MAX_IMAGE" in str(error):
         return "claims more pixels than the limit of 16384 x 16384 (OPENCV_IO_MAX_IMAGE_PIXELS raises it)"
-    return "is cut short or damaged"
+    return _UNREADABLE

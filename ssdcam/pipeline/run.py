@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from threading import Event, Lock, Thread
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from ssdcam.detection.detector import Detector
 from ssdcam.detections import Detections
 from ssdcam.media.frame import Frame
 from ssdcam.pipeline.channel import Channel
-from ssdcam.pipeline.timing import Stats, Timing
+from ssdcam.pipeline.timing import Timing
 
 Image = NDArray[np.uint8]
 
@@ -66,12 +67,15 @@ class Pipeline:
         detector: what finds objects; may be replaced while the run goes on.
         sinks: where results go; the caller opens and closes them.
         draw: draws detections, and whatever else is wanted, into a frame; called once a frame if any sink wants it.
+        timing: collects the run's figures.
+        stop: ends the run when set, and is set when the run fails.
         batch: frames that go through the network together, for sources that are not live.
-        pace: whether frames of a file wait for their time, as for someone who watches.
+        max_frames: ends the run after so many results.
+        duration: ends the run so many seconds after its first frame.
+        on_end: called once no more results will reach the sinks.
 
     Attributes:
         detector: as above.
-        timing: figures of the run.
         paused: set it to hold the source.
     """
 
@@ -82,17 +86,24 @@ class Pipeline:
         sinks: Sequence[Sink],
         draw: Callable[[Image, Detections, Timing], None],
         *,
+        timing: Timing,
+        stop: Event,
         batch: int = 1,
+        max_frames: int | None = None,
+        duration: float | None = None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.detector = detector
-        self.timing = Timing()
+        self.timing = timing
         self.paused = Event()
         self._source = source
         self._sinks = sinks
         self._draw = draw
         self._batch = 1 if source.live else batch
-        self._stop = Event()
-        self._failure: BaseException | None = None
+        self._max_frames = max_frames
+        self._duration = duration
+        self._stop = stop
+        self._failure: Exception | None = None
         self._failing = Lock()
         self._frames: Channel[Frame] = Channel(
             1 if source.live else max(_DEPTH, 2 * self._batch), self._stop, newest=source.live
@@ -103,54 +114,50 @@ class Pipeline:
             for name, work, done in (
                 ("reader", self._read, self._frames.close),
                 ("detection", self._detect, self._results.close),
-                ("writer", self._write, lambda: None),
+                ("writer", self._write, on_end),
             )
         ]
 
     def start(self) -> None:
         """Start the threads."""
-        self.timing = Timing()
         for thread in self._threads:
             thread.start()
 
-    @property
-    def running(self) -> bool:
-        """Whether results may still come."""
-        return self._threads[-1].is_alive()
-
     def stop(self) -> None:
-        """Ask the threads to end; what is on its way between them is given up."""
+        """End the run, whatever is still on its way; returns when no thread works any more."""
         self._stop.set()
+        self.join()
 
-    def join(self, timeout: float | None = None) -> None:
-        """Wait for the end of the run, waking often enough for Ctrl-C to be noticed."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for thread in self._threads:
-            while thread.is_alive() and (deadline is None or time.monotonic() < deadline):
-                thread.join(0.1)
+    def join(self, tick: Callable[[], None] = lambda: None) -> None:
+        """Wait for the end of the run, waking often enough for Ctrl-C to be noticed.
 
-    def finish(self) -> Stats:
-        """Figures of a run that has ended.
-
-        Raises:
-            BaseException: the first error that any thread met.
+        Args:
+            tick: called about ten times a second.
         """
-        if self._failure is not None:
-            raise self._failure
-        return self.timing.stats()
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(0.1)
+                tick()
+
+    @property
+    def failure(self) -> Exception | None:
+        """The first error that any thread met."""
+        return self._failure
 
     def _guard(self, work: Callable[[], None], done: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # reported by finish()
+        except Exception as error:  # the caller reports it
             with self._failing:
                 self._failure = self._failure or error
-            self._stop.set()
+            if work != self._read:  # what was read before the source failed still goes all the way
+                self._stop.set()
         finally:
             done()
 
     def _read(self) -> None:
-        while not self._stop.is_set():
+        end, dropped_before = inf, self.timing.dropped
+        while not self._stop.is_set() and time.monotonic() < end:
             if self.paused.is_set() and not self._source.live:
                 self._stop.wait(0.05)
                 continue
@@ -160,7 +167,9 @@ class Pipeline:
                 return
             if not self._frames.put(frame):
                 return
-            self.timing.dropped = self._frames.dropped
+            if end == inf and self._duration is not None:
+                end = frame.captured + self._duration
+            self.timing.dropped = dropped_before + self._frames.dropped
 
     def _detect(self) -> None:
         while frames := self._frames.get(self._batch):
@@ -179,6 +188,7 @@ class Pipeline:
     def _write(self) -> None:
         plain = [sink for sink in self._sinks if not sink.drawn]
         drawn = [sink for sink in self._sinks if sink.drawn]
+        written = 0
         while results := self._results.get():
             for result in results:
                 for sink in plain:
@@ -190,3 +200,7 @@ class Pipeline:
                 with self.timing.stage("encode"):
                     for sink in drawn:
                         sink.write(result)
+                written += 1
+                if written == self._max_frames:
+                    self._stop.set()
+                    return

@@ -92,6 +92,11 @@ class Timing:
             self._last = now
 
     @property
+    def frames(self) -> int:
+        """Frames that are drawn so far."""
+        return self._frames
+
+    @property
     def live_fps(self) -> float:
         """Frames a second over the last second or so; 0 before there are two."""
         with self._lock:

@@ -1,0 +1,249 @@
+"""What ``video`` and ``webcam`` share: a source run through the detector, watched or not, and its figures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssdcam.cli import console
+from ssdcam.errors import SsdcamError, WrongUsageError
+
+if TYPE_CHECKING:
+    from ssdcam.detection.detector import Detector
+    from ssdcam.media.drawing import Image, Style
+    from ssdcam.media.sources import Source
+    from ssdcam.pipeline.run import Sink
+    from ssdcam.pipeline.timing import Stats, Timing
+    from ssdcam.records import Record
+
+
+# For a source that states no rate: frames keep their own times, this only sizes buffers and the last frame.
+COMMON_RATE = Fraction(25)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How results look, and whether someone watches.
+
+    Attributes:
+        style: of boxes and labels.
+        figures: whether rate and latency are drawn.
+        window: whether to open one.
+    """
+
+    style: Style
+    figures: bool
+    window: bool
+
+
+def run(
+    source: Source,
+    detector: Detector,
+    sinks: Sequence[Sink],
+    look: Look,
+    *,
+    timing: Timing,
+    stop: Event,
+    batch: int = 1,
+    max_frames: int | None = None,
+    duration: float | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> bool:
+    """Run a source to its end or until someone quits.
+
+    Returns:
+        Whether it came to its end.
+
+    Raises:
+        Exception: the first error that any thread met.
+    """
+    from ssdcam.media.drawing import draw_detections, draw_panel
+    from ssdcam.media.sources.paced import Pacer
+    from ssdcam.media.window import Window
+    from ssdcam.pipeline.channel import Channel
+    from ssdcam.pipeline.run import Pipeline, Result
+    from ssdcam.pipeline.sinks import ClipRecorder, ScreenSink
+    from ssdcam.pipeline.viewer import Viewer
+
+    def draw(image: Image, detections: Any, timing: Timing) -> None:
+        draw_detections(image, detections, look.style)
+        if look.figures:
+            draw_panel(image, [f"{timing.live_fps:.1f} fps  {timing.live_latency_ms:.0f} ms"])
+
+    # Nobody but the viewer waits for a file: then every frame is shown, at its time. Else the newest will do.
+    watched_only = look.window and not source.live and not sinks
+    screen: Channel[Result] = Channel(2, stop, newest=not watched_only)
+    recorder = ClipRecorder(Path(), source.rate, console.log.info, console.log.warning)
+    watching: list[Sink] = [ScreenSink(screen), recorder] if look.window else []
+    window = Window("ssdcam", (source.width, source.height)) if look.window else None
+    pipeline = Pipeline(
+        source, detector, [*sinks, *watching], draw, timing=timing, stop=stop, batch=batch, max_frames=max_frames,
+        duration=duration, on_end=screen.close,
+    )  # fmt: skip
+    pipeline.start()
+    try:
+        if window:
+            pacer = Pacer(stop) if watched_only else None
+            viewer = Viewer(pipeline, screen, window, recorder, Path(), pacer, console.log.info)
+            viewer.run(tick)
+            ended = not viewer.quit
+        else:
+            pipeline.join(tick)
+            ended = True
+    finally:
+        pipeline.stop()
+        recorder.close()
+        if window:
+            window.close()
+    if pipeline.failure:
+        raise pipeline.failure
+    return ended
+
+
+def write_stats(path: Path, stats: Stats, detector: Detector, model: str | None) -> None:
+    """``--stats FILE``."""
+    from ssdcam.files import write_whole
+
+    engine = detector.engine
+    facts = {
+        "model": model or "embedded",
+        "engine": engine.name,
+        "precision": engine.precision,
+        "device": engine.device,
+    }
+    try:
+        write_whole(path, (json.dumps({**stats.to_json(), **facts}) + "\n").encode())
+    except OSError as error:
+        raise SsdcamError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def summary(stats: Stats) -> str:
+    """Figures for people."""
+    dropped = f", {stats.dropped} dropped" if stats.dropped else ""
+    stages = "  ".join(f"{name} {ms:.1f}" for name, ms in stats.stages_ms.items())
+    return (
+        f"{stats.frames} frames in {stats.wall_s:.1f} s: {stats.fps:.1f} fps{dropped}; "
+        f"latency {stats.latency_ms['p50']:.0f} ms (p95 {stats.latency_ms['p95']:.0f})\n"
+        f"  ms a frame: {stages}"
+    )
+
+
+def print_record(record: Record) -> None:
+    """A record on stdout, at once."""
+    from ssdcam.records import to_line
+
+    click.echo(to_line(record))
+
+
+@contextmanager
+def progress(total: int | None, timing: Timing) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr with rate, latency and time left, where someone sees it.
+
+    Args:
+        total: frames to come; None if nobody knows.
+        timing: where the figures come from.
+
+    Yields:
+        What brings the bar up to date, told what is being done.
+    """
+    if not console.shows_progress():
+        yield lambda what: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+        TextColumn("{task.fields[rate]:.1f} fps  {task.fields[latency]:.0f} ms"), TimeRemainingColumn(),
+    )  # fmt: skip
+    bar = Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=False, transient=True)
+    with bar:
+        task = bar.add_task("", total=total, rate=0.0, latency=0.0)
+
+        def show(what: str) -> None:
+            bar.update(
+                task, description=escape(console.printable(what)), completed=timing.frames,
+                rate=timing.live_fps, latency=timing.live_latency_ms,
+            )  # fmt: skip
+
+        yield show
+
+
+def can_watch(wanted: bool, has_sink: bool) -> bool:
+    """Whether a window will be opened.
+
+    Raises:
+        WrongUsageError: there is no display, and nothing else to do with the results.
+    """
+    from ssdcam.media.window import why_no_display
+
+    trouble = why_no_display() if wanted else None
+    if trouble is None:
+        return wanted
+    if not has_sink:
+        raise WrongUsageError(f"{trouble}, so no window: say what to do instead with -o, --json or --records")
+    console.log.warning("%s: going on without a window", trouble)
+    return False
+
+
+def open_sinks(
+    stack: ExitStack, detector: Detector, as_json: bool, records: str | None, crops: Path | None
+) -> list[Callable[[str], Sink]]:
+    """The sinks that do not depend on the source, each as a function of what records call the source."""
+    from ssdcam.media.crops import CropFolder
+    from ssdcam.pipeline.sinks import CropsSink, RecordsSink
+    from ssdcam.records import open_records
+
+    makers: list[Callable[[str], Sink]] = []
+    if as_json:
+        makers.append(lambda name: RecordsSink(name, print_record))
+    if records:
+        writer = stack.enter_context(open_records(records, labels=detector.labels))
+        makers.append(lambda name: RecordsSink(name, writer.write))
+    if crops:
+        folder = CropFolder(crops)
+        makers.append(lambda name: CropsSink(name, folder))
+    return makers
+
+
+def records_file(target: str | None) -> Path | None:
+    """The one file that records go to, if it is one."""
+    return None if target is None or target.startswith(("voc:", "yolo:")) else Path(target)
+
+
+def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:
+    """Refuse or ask before the work, not in the middle of it.
+
+    Raises:
+        WrongUsageError: something exists, and nobody is there to be asked.
+    """
+    if not existing or yes:
+        return
+    what = f"{existing[0]} exists" + (f", and {len(existing) - 1} more" if len(existing) > 1 else "")
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise WrongUsageError(f"{what}: pass -y to overwrite")
+    click.confirm(f"{console.printable(what)}. Overwrite?", abort=True, err=True)
+
+
+def check_folder(path: Path | None) -> None:
+    """Refuse a file in a folder that is not there before the work, not after it."""
+    if path and not path.parent.is_dir():
+        raise WrongUsageError(f"{path}: there is no folder {path.parent}")
+
+
+def report(stats: Stats, detector: Detector, model: str | None, path: Path | None, as_json: bool) -> None:
+    """The run's figures, to the file that was asked for and to people."""
+    if path:
+        write_stats(path, stats, detector, model)
+    if not as_json:
+        click.echo(summary(stats))

@@ -1,0 +1,59 @@
+"""A fragmented MP4 made plain: the index first, so that it starts at once over a network and seeks everywhere."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from ssdcam.media.av import av
+from ssdcam.media.containers import TICKS
+
+
+def make_plain(path: Path, format_name: str, frame_time: Fraction) -> None:
+    """Rewrite an MP4 or MOV file without encoding anything, whole or not at all.
+
+    For a while the disk holds the file twice.
+
+    Args:
+        path: a file with video and perhaps sound, fragmented or not.
+        format_name: ``"mp4"`` or ``"mov"``.
+        frame_time: how long the last frame is shown, in seconds.
+
+    Raises:
+        av.FFmpegError: it cannot be read or written; it is as it was.
+        OSError: likewise.
+    """
+    target = path.resolve()  # where path is a link, the file behind it is replaced
+    with NamedTemporaryFile(dir=target.parent, prefix=".ssdcam-", suffix=".part", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            _remux(target, temporary, format_name, frame_time)
+            os.fsync(file.fileno())
+            temporary.chmod(target.stat().st_mode & 0o777)  # a temporary file is its owner's alone
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _remux(source: Path, target: Path, format_name: str, frame_time: Fraction) -> None:
+    options = {"movflags": "faststart", "movie_timescale": str(TICKS)}
+    with (
+        av.open(f"file:{source}", "r") as given,
+        av.open(f"file:{target}", "w", format=format_name, container_options=options) as made,
+    ):
+        streams = {}
+        for stream in given.streams:
+            streams[stream.index] = copy = made.add_stream_from_template(stream, opaque=True)
+            copy.metadata.update(stream.metadata)
+            if stream.codec_context.codec_tag == "hvc1":  # which Apple's players insist on
+                copy.codec_context.codec_tag = "hvc1"
+        for packet in given.demux():
+            if not packet.size:
+                continue
+            if packet.stream.type == "video":  # of VP9, FFmpeg does not read it back
+                packet.duration = round(frame_time / packet.time_base)
+            packet.stream = streams[packet.stream.index]
+            made.mux(packet)

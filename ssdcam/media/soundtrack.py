@@ -1,0 +1,262 @@
+"""The sound of one file for another: copied packet by packet, or encoded anew where the container cannot hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from itertools import chain
+from math import ceil, inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssdcam.media.av import Packet, av, reason
+from ssdcam.media.containers import Container
+
+_BITS_A_CHANNEL = 96_000  # transparent in AAC, Opus and nearly so in MP3
+_CHUNK = 1024  # samples
+_SEEK_EARLY = 0.5  # seconds before the start, for decoders that need a run-up
+_AS_GOOD_AS_ZERO = Fraction(1, 20)  # seconds that sound may be late by in a container where it begins at 0
+
+
+def open_soundtrack(
+    source: Path,
+    output: av.container.OutputContainer,
+    kind: Container,
+    *,
+    start: float,
+    end: float | None,
+    warn: Callable[[str], None],
+) -> Soundtrack | None:
+    """Add the first sound of ``source`` to an output that has not been started yet.
+
+    Args:
+        source: a file with the video that the output's frames come from.
+        output: gets one more stream.
+        kind: what the output is.
+        start: when the output begins, in seconds of the source's clock, as its timestamps say it. Sound from before is
+            left out.
+        end: when the sound ends, on the same clock; None: it is kept to its own end.
+        warn: is told, in a line, of sound that cannot be had; the video needs to go on without.
+
+    Returns:
+        None where there is no sound from ``start`` to ``end``, or none that can be read.
+    """
+    try:
+        container = av.open(f"file:{source}", "r", metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        warn(f"{source}: its sound is left out, for it cannot be read: {reason(error)}")
+        return None
+    if not container.streams.audio:
+        container.close()
+        return None
+    stream = container.streams.audio[0]
+    if stream.codec_context is None or stream.time_base is None:
+        warn(f"{source}: its sound is left out, for its kind is unknown")
+        container.close()
+        return None
+    track = Soundtrack(source, container, output, kind, start, end, warn)
+    if track.next_time is not None:
+        return track
+    if track.dropped:
+        warn(f"{source}: its sound is left out, for all of it is broken")
+    track.close()
+    return None
+
+
+class Soundtrack:
+    """Packets of sound for the output, read as they are asked for.
+
+    Attributes:
+        dropped: how many packets were left out because they are broken.
+        next_time: when the next packet begins, in seconds of the output; None after the last.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        container: av.container.InputContainer,
+        output: av.container.OutputContainer,
+        kind: Container,
+        start: float,
+        end: float | None,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._source, self._container, self._kind, self._warn = source, container, kind, warn
+        self._stream = container.streams.audio[0]
+        self._time_base = Fraction(self._stream.time_base or 1)
+        self._start = start
+        self._shift = -round(Fraction(start) / self._time_base)
+        self._end = inf if end is None else end - start
+        self.dropped = 0
+        self._seek()
+        late = ((self._stream.start_time or 0) + self._shift) * self._time_base
+        self._codec = self._stream.codec_context.codec.canonical_name
+        copied = self._codec in kind.sound and not (kind.steady and late > _AS_GOOD_AS_ZERO)
+        self._packets = self._copied(output) if copied else self._encoded(output)
+        self.next_time: Fraction | None = Fraction(0)
+        self._next: Packet | None = None
+        self._advance()
+
+    def _seek(self) -> None:
+        for other in self._container.streams:
+            if other is not self._stream:
+                other.discard = av.stream.Discard.all
+        begins = (self._stream.start_time or 0) * self._time_base
+        if self._start - _SEEK_EARLY > begins:
+            with suppress(av.FFmpegError):  # what cannot be sought in is read from its beginning
+                self._container.seek(int(Fraction(self._start - _SEEK_EARLY) / self._time_base), stream=self._stream)
+
+    def until(self, seconds: float) -> Iterator[Packet]:
+        """The packets that begin before a time of the output, from where the last call stopped."""
+        while self._next is not None and self.next_time is not None and self.next_time < seconds:
+            packet = self._next
+            self._advance()
+            yield packet
+
+    def close(self) -> None:
+        """Give the source back."""
+        self._next = self.next_time = None
+        self._packets = iter(())
+        self._container.close()
+
+    def _advance(self) -> None:
+        try:
+            self._next = next(self._packets, None)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._next = None
+            self._warn(f"{self._source}: its sound stops at {float(self.next_time or 0):.1f} s: {reason(error)}")
+        self.next_time = None if self._next is None else _time(self._next)
+
+    def _copied(self, output: av.container.OutputContainer) -> Iterator[Packet]:
+        packets = (p for p in self._read() if self._start <= 0 or _time(p) >= 0)
+        first = next(packets, None)
+        if first is None:
+            return
+        stream = output.add_stream_from_template(self._stream, opaque=True)
+        stream.metadata.update(_language(self._stream))
+        # A file from a transport stream: every packet has its own header, which MP4 wants once, and not in the packets.
+        bare = self._kind.fragmented and self._codec == "aac" and not stream.codec_context.extradata
+        strip = av.BitStreamFilterContext("aac_adtstoasc", self._stream) if bare else None
+        for packet in chain([first], packets):
+            if not self._fit_in(packet):
+                continue
+            try:
+                ready = strip.filter(packet) if strip else [packet]
+            except av.FFmpegError:
+                self.dropped += 1
+                continue
+            for each in ready:
+                each.time_base = packet.time_base
+                each.stream = stream
+                yield each
+
+    def _fit_in(self, packet: Packet) -> bool:
+        """Whether the container can hold a packet that may begin before time 0; one that nearly does is put there."""
+        # Matroska counts from what a decoder needs to begin with, where FFmpeg knows how much that is.
+        counted = self._kind.matroska and (self._container.format.name.startswith("matroska") or self._codec == "opus")
+        if self._kind.fragmented or counted or _time(packet) >= 0:
+            return True
+        if _time(packet) + (packet.duration or 0) * packet.time_base / 2 < 0:
+            return False
+        packet.pts = packet.dts = 0
+        return True
+
+    def _encoded(self, output: av.container.OutputContainer) -> Iterator[Packet]:
+        source, name = self._stream.codec_context, self._kind.sound_encoder
+        rates = av.Codec(name, "w").audio_rates or [source.sample_rate]
+        rate = min((r for r in rates if r >= source.sample_rate), default=max(rates))
+        layout = source.layout.name if _encodes(name, rate, source.layout.name) else "stereo"
+        frames = self._decoded(rate, layout)
+        first = next(frames, None)
+        if first is None:
+            return
+        stream = output.add_stream(name, rate=rate)
+        assert isinstance(stream, av.AudioStream)
+        stream.metadata.update(_language(self._stream))
+        _set_up(stream.codec_context, layout)
+        ahead: int | None = None
+        for frame in chain([first], frames, [None]):
+            for packet in stream.encode(frame):
+                if ahead is None:  # an encoder's run-up begins before time 0, of which a steady container knows nothing
+                    ahead = min(packet.pts or 0, 0) if self._kind.steady else 0
+                packet.pts = packet.dts = (packet.pts or 0) - ahead
+                yield packet
+
+    def _decoded(self, rate: int, layout: str) -> Iterator[av.AudioFrame]:
+        """Frames in the encoder's rate and layout, without holes: silence stands where something is missing."""
+        options = {"async": "1", "first_pts": "0"} if self._kind.steady else {"async": "1"}
+        resampler = av.AudioResampler("fltp", layout, rate, _CHUNK, options)
+        for packet in chain(self._read(), [None]):
+            if packet is not None and self._start > 0 and _end(packet) <= 0:
+                continue
+            try:
+                decoded = self._stream.codec_context.decode(packet)
+            except av.FFmpegError:
+                self.dropped += 1
+                continue
+            for frame in decoded:
+                yield from _from_zero(resampler.resample(frame))
+        yield from _from_zero(resampler.resample(None))
+
+    def _read(self) -> Iterator[Packet]:
+        """The source's packets, with times of the output; what would go backwards is broken, and left out."""
+        last: int | None = None
+        for packet in self._container.demux(self._stream):
+            if packet.size == 0:
+                continue
+            times = [t for t in (packet.dts, packet.pts) if t is not None]
+            if not times or (last is not None and times[0] + self._shift <= last):
+                self.dropped += 1
+                continue
+            packet.dts, packet.pts = times[0] + self._shift, times[-1] + self._shift
+            if _time(packet) >= self._end:
+                return
+            last = packet.dts
+            yield packet
+
+
+def _time(packet: Packet) -> Fraction:
+    return (packet.dts or 0) * packet.time_base
+
+
+def _end(packet: Packet) -> Fraction:
+    return _time(packet) + (packet.duration or 0) * packet.time_base
+
+
+def _language(stream: av.AudioStream) -> dict[str, str]:
+    return {"language": stream.language} if stream.language else {}
+
+
+def _set_up(encoder: av.AudioCodecContext, layout: str) -> None:
+    encoder.layout = layout
+    encoder.bit_rate = _BITS_A_CHANNEL * av.AudioLayout(layout).nb_channels
+
+
+def _encodes(name: str, rate: int, layout: str) -> bool:
+    """Try an encoder, because a stream that turns out wrong cannot be taken out of an output."""
+    trial = av.CodecContext.create(name, "w")
+    assert isinstance(trial, av.AudioCodecContext)
+    trial.format = (av.Codec(name, "w").audio_formats or [av.AudioFormat("fltp")])[0]
+    trial.sample_rate = rate
+    try:
+        _set_up(trial, layout)
+        trial.open()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _from_zero(frames: list[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+    """Frames without the samples from before time 0."""
+    for frame in frames:
+        early = ceil(-(frame.pts or 0) * Fraction(frame.time_base or 0) * frame.sample_rate)
+        if early <= 0:
+            yield frame
+        elif early < frame.samples:
+            samples: Any = np.ascontiguousarray(frame.to_ndarray()[:, early:])
+            rest = av.AudioFrame.from_ndarray(samples, frame.format.name, frame.layout.name)
+            rest.sample_rate, rest.pts, rest.time_base = frame.sample_rate, 0, Fraction(1, frame.sample_rate)
+            yield rest

@@ -1,0 +1,211 @@
+"""One video stream's frames, decoded by PyAV: what files and network streams have in common.
+
+PyAV rather than ``cv2.VideoCapture``, whose pixels are the same and whose speed is much the same: OpenCV's wheel
+decodes no AV1; its times count from the stream's own start, away from the audio's, and are wrong where a packet states
+no decoding time (the last frames of an AVI or MPEG file are all at 0); it stops at a damaged packet as if at the end;
+and a stream that does not open does not say why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdcam.errors import SourceError
+from ssdcam.media.av import Packet, av, reason
+
+_TURNS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
+
+# After damage some demuxers find their way again when asked once more.
+_DEMUX_RETRIES = 8
+
+# Told apart because something different is to be done about each.
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (av.error.HTTPUnauthorizedError, "the server wants another user name or password (401)"),
+    (av.error.HTTPForbiddenError, "the server refuses to give it (403)"),
+    (av.error.HTTPNotFoundError, "the server has nothing there (404)"),
+    (av.error.HTTPServerError, "the server has trouble of its own (5xx)"),
+    (av.error.ConnectionRefusedError, "nothing answers there (connection refused)"),
+    (av.error.ProtocolNotFoundError, "there is no such kind of address"),
+    (av.error.ExitError, "no answer in time"),
+    (av.error.TimeoutError, "no answer in time"),
+    (av.error.OSError, "it cannot be reached, or broke off (input/output error)"),
+    (av.error.InvalidDataError, "no video that can be read"),
+)
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, without the URL, which may hold a password."""
+    return next((text for kind, text in _REASONS if isinstance(error, kind)), reason(error).lower())
+
+
+class Decoder:
+    """The first video stream of a file or URL; cover pictures of songs are no video.
+
+    Args:
+        url: what FFmpeg opens.
+        name: for messages.
+        threads: ``AUTO`` decodes several frames at once, ``SLICE`` only parts of one, which is slower but holds no
+            frame back.
+        timeout: seconds to wait for an answer when opening, and for each packet; None waits for ever.
+        options: FFmpeg's own.
+        persistent: go on behind damage in the container, as is right for files; a broken connection stays broken.
+
+    Attributes:
+        width, height: of the pictures, as shown.
+        packets: that have been read so far and should give a frame each.
+        frames: that were decoded from them.
+        failed: packets and container parts that gave an error.
+        settled: time of the last frame that came before the decoder was drained, as the stream stores it, or None.
+
+    Raises:
+        SourceError: there is no video to decode; ``str(error)`` names it and says why.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        *,
+        threads: Literal["AUTO", "SLICE"] = "AUTO",
+        timeout: tuple[float, float] | None = None,
+        options: Mapping[str, str] | None = None,
+        persistent: bool = False,
+    ) -> None:
+        self.name = name
+        self._retries = _DEMUX_RETRIES if persistent else 0
+        try:
+            self.container = av.open(url, timeout=timeout, options=dict(options or {}))
+        except (av.error.FFmpegError, ValueError) as error:
+            # The original error would show the URL, password and all, in a traceback.
+            raise SourceError(f"{name}: {_why(error)}") from None
+        try:
+            self.stream = self._video_stream(threads)
+            self._unit = self.stream.time_base or Fraction(1, av.time_base)
+            self._reformatter = av.video.reformatter.VideoReformatter()
+            self._start()
+            first = self.peek()
+            if first is None:
+                raise SourceError(
+                    f"{name}: {'no frame in it can be decoded' if self.packets else 'there is no frame in it'}"
+                )
+            self._coded = first.width, first.height
+            self.height, self.width = self.picture(first).shape[:2]
+        except BaseException:
+            self.container.close()
+            raise
+
+    def _video_stream(self, threads: Literal["AUTO", "SLICE"]) -> av.video.stream.VideoStream:
+        if self.container.format.name == "tty":  # plain text, taken for terminal art
+            raise SourceError(f"{self.name}: text, not a video")
+        cover = av.stream.Disposition.attached_pic
+        streams = [s for s in self.container.streams.video if not s.disposition & cover]
+        if not streams:
+            raise SourceError(f"{self.name}: there is no video in it")
+        stream = streams[0]
+        if stream.codec_context is None:
+            raise SourceError(f"{self.name}: its video is of a kind that cannot be decoded here")
+        stream.thread_type = threads
+        return stream
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Nominal frames a second."""
+        rate = self.stream.average_rate or self.stream.guessed_rate
+        return rate if rate and rate > 0 else None
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds, as the stream or its container says; None where neither does."""
+        if self.stream.duration is not None and self.stream.duration > 0:
+            return self.seconds(self.stream.duration)
+        whole = self.container.duration
+        return whole / av.time_base if whole is not None and whole > 0 else None
+
+    @property
+    def begins(self) -> float:
+        """When the stream begins, in seconds on its own clock."""
+        return self.seconds(self.stream.start_time or 0)
+
+    def _start(self) -> None:
+        self.packets = self.frames = self.failed = 0
+        self.settled: int | None = None
+        self._decoded = self._decode()
+        self._next: av.VideoFrame | None = None
+
+    def _packets(self) -> Iterator[Packet]:
+        for left in reversed(range(self._retries + 1)):
+            try:
+                yield from self.container.demux(self.stream)
+            except av.error.FFmpegError as error:
+                if not self._retries:
+                    raise SourceError(f"{self.name}: {_why(error)}") from None
+                self.failed += 1
+                if not left:
+                    return
+            else:
+                return
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        for packet in self._packets():
+            # Edit lists hide packets that are only there to decode others; an empty packet drains the decoder.
+            self.packets += bool(packet.size) and not packet.is_discard
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                self.failed += bool(packet.size)
+                continue
+            for frame in frames:
+                self.frames += 1
+                if packet.size:
+                    self.settled = frame.pts
+                yield frame
+
+    def peek(self) -> av.VideoFrame | None:
+        """The frame that ``read`` gives next."""
+        if self._next is None:
+            self._next = next(self._decoded, None)
+        return self._next
+
+    def read(self) -> av.VideoFrame | None:
+        """The next frame in the order they are shown; None at the end.
+
+        Raises:
+            SourceError: the container or connection failed, and the decoder is not a persistent one.
+        """
+        frame = self.peek()
+        self._next = None
+        return frame
+
+    def seconds(self, time: int) -> float:
+        """A time as the stream stores it, in seconds."""
+        return float(time * self._unit)
+
+    def seek(self, time: float) -> None:
+        """Go to a keyframe before a time in seconds, as far as the format can; all counts begin anew.
+
+        Raises:
+            SourceError: the format cannot seek.
+        """
+        try:
+            self.container.seek(int(time / self._unit), stream=self.stream)
+        except av.error.FFmpegError as error:
+            raise SourceError(f"{self.name}: {_why(error)}") from None
+        self._start()
+
+    def picture(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """A frame as 8-bit BGR, upright, of the first frame's size whatever its own."""
+        width, height = self._coded
+        bgr = self._reformatter.reformat(frame, width, height, "bgr24").to_ndarray()
+        turn = _TURNS[round(frame.rotation / 90) % 4]
+        return np.asarray(np.ascontiguousarray(bgr) if turn is None else cv2.rotate(bgr, turn), np.uint8)
+
+    def close(self) -> None:
+        """Close the file or connection."""
+        self._next = None
+        self.container.close()

@@ -1,0 +1,282 @@
+"""Video files: every frame, each with its true time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, cast
+
+from ssdcam.errors import SourceError, WrongUsageError
+from ssdcam.media.av import av
+from ssdcam.media.frame import Frame
+from ssdcam.media.sources.decoder import Decoder
+from ssdcam.media.sources.whole import is_cut_short, lacks_index
+
+# Nearer starts are reached by decoding, which is quick enough and asks nothing of the format.
+_SEEK_FROM = 2.0
+
+# How long before the start to land, in seconds, one try after the other.
+_LEADS = (0.5, 5.0, 50.0)
+
+# Raw streams state neither times nor rate.
+_FALLBACK_RATE = Fraction(25)
+
+# AVI keeps no time of showing, so frames that are decoded in another order come with times in slight disorder. A clock
+# that goes back further than ``_DISORDER``, in seconds, was set; one that goes back less is moved on by ``_TICK``.
+# Formats whose clock starts anywhere are often joined, and to FFmpeg a step back looks like a clock that ran over: so
+# there, ``_LEAP`` seconds forward mean the same.
+_DISORDER, _TICK, _LEAP = 1.0, 0.001, 10.0
+
+
+class FileSource:
+    """The first video stream of a file. It waits for its reader: no frame is ever dropped.
+
+    Times are the stream's own, exactly as stored: they need not begin at 0 and are not evenly spaced. Where a file
+    stores none, or they jump back, frames follow at the nominal rate. ``start`` and ``end`` count on the same clock,
+    except in formats whose clock starts anywhere (MPEG-TS and its kin), where they count from ``origin``, as in ffmpeg.
+
+    Args:
+        path: the file.
+        start: the first frame given is the first at or after this time, seconds; None is the beginning.
+        end: only frames before this time are given, seconds; None is all.
+        stride: give every Nth frame, counted from the first one given.
+        max_frames: give no more than this.
+
+    Attributes:
+        origin: where the file's clock starts, in seconds; 0 but for MPEG-TS and its kin.
+        begins: when the video begins, in seconds on the frames' clock.
+        start_time: what ``start`` is on that clock, or ``begins``, whichever is later.
+        end_time: what ``end`` is on that clock; infinite without one.
+
+    Raises:
+        SourceError: it is no video, cannot be read, or holds no frame.
+        WrongUsageError: an argument is out of range.
+    """
+
+    live = False
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        stride: int = 1,
+        max_frames: int | None = None,
+    ) -> None:
+        _check(start, end, stride, max_frames)
+        self._path = Path(path)
+        self.name = str(path)
+        self._decoder = _open(self._path, self.name)
+        decoder = self._decoder
+        self.width, self.height, self.rate = decoder.width, decoder.height, decoder.rate
+        self.duration = decoder.duration
+        starts_anywhere = decoder.container.format.flags & cast(int, av.format.Flags.ts_discont.value)
+        self.origin = _earliest(decoder) if starts_anywhere else 0.0
+        self._leap = _LEAP if starts_anywhere else math.inf
+        self.begins = decoder.begins
+        self._start = -math.inf if start is None else self.origin + start
+        self.start_time = max(self.begins, self._start)
+        self.end_time = math.inf if end is None else self.origin + end
+        self._stride = stride
+        self._left = math.inf if max_frames is None else max_frames
+        self.frame_count = self._estimate(start or 0.0, end)
+        self._seeked = False
+        self._forgiven = 0  # failures before the start
+        self._index = self._seek() if start is not None else 0
+        self._frames = self._read()
+
+    def _estimate(self, start: float, end: float | None) -> int | None:
+        count = self._decoder.stream.frames
+        rate = float(self.rate or (count / self.duration if self.duration else 0))
+        whole = self.duration or (count / rate if rate else 0)
+        if not whole or not rate:
+            return None
+        seconds = max(min(whole, math.inf if end is None else end) - start, 0.0)
+        frames = math.ceil((count or whole * rate) * seconds / whole / self._stride)
+        return min(frames, int(self._left)) if math.isfinite(self._left) else frames
+
+    def _seek(self) -> int:
+        """Go to the start, and say how many frames come before it."""
+        decoder = self._decoder
+        first = decoder.peek()
+        if first is None or first.pts is None or self._start - decoder.seconds(first.pts) < _SEEK_FROM:
+            return 0
+        try:
+            before = _times_before(self._path, decoder, self._start)
+            for lead in _LEADS:
+                decoder.seek(self._start - lead)
+                passed = []
+                while (frame := decoder.peek()) is not None and frame.pts is not None:
+                    if decoder.seconds(frame.pts) >= self._start:
+                        break
+                    passed.append(frame.pts)
+                    decoder.read()
+                # Some formats seek too far, or mistake the times behind a seek.
+                if passed and passed == before[-len(passed) :] and not self._leaps(before):
+                    self._seeked = True
+                    return len(before)
+        except (SourceError, av.error.FFmpegError):
+            pass  # as when the format cannot seek at all
+        decoder.close()
+        self._decoder = _open(self._path, self.name)
+        return 0
+
+    def _leaps(self, times: list[int]) -> bool:
+        return any(self._decoder.seconds(b - a) > self._leap for a, b in pairwise(times))
+
+    def read(self) -> Frame | None:
+        """The next frame.
+
+        Returns:
+            The frame; None at the end.
+
+        Raises:
+            SourceError: all that can be decoded was given, and part of the file could not.
+        """
+        return next(self._frames, None)
+
+    def _read(self) -> Iterator[Frame]:
+        if not self._left:
+            return
+        given = 0
+        for index, (pts, frame) in enumerate(self._timed(), self._index):
+            if pts >= self.end_time:
+                break
+            if pts < self._start:
+                self._forgiven = self._decoder.failed
+                continue
+            if given % self._stride == 0:
+                yield Frame(index, pts, self._decoder.picture(frame), time.monotonic())
+                self._left -= 1
+                if not self._left:
+                    break
+            given += 1
+        else:
+            self._check_whole()
+            return
+        if failed := self._decoder.failed - self._forgiven:
+            raise SourceError(f"{self.name}: damaged: {_frames(failed)} could not be decoded")
+
+    def _timed(self) -> Iterator[tuple[float, av.VideoFrame]]:
+        step = float(1 / (self.rate or _FALLBACK_RATE))
+        last, shift = -math.inf, 0.0
+        for frame in self._all():
+            if frame.pts is None:
+                pts = last + step if math.isfinite(last) else 0.0
+            else:
+                pts = self._decoder.seconds(frame.pts) + shift
+            if math.isfinite(last) and not last - _DISORDER <= pts <= last + self._leap:
+                shift += last + step - pts
+                pts = last + step
+            last = pts = pts if pts > last else last + _TICK
+            yield pts, frame
+
+    def _all(self) -> Iterator[av.VideoFrame]:
+        last: int | None = None
+        while (frame := self._decoder.read()) is not None:
+            last = frame.pts
+            yield frame
+        missing = self._decoder.packets - self._decoder.frames - self._decoder.failed
+        if missing > 0 and last is not None:
+            yield from self._tail(last)
+
+    def _tail(self, last: int) -> Iterator[av.VideoFrame]:
+        """Frames after ``last`` that were lost when the decoder was drained.
+
+        A decoder that works on several frames at once tells of damage in the last ones only when it is drained, and
+        PyAV then throws away whatever else was in it. One that works on a single frame does not have the problem.
+        """
+        with_all = self._decoder
+        with_one = _open(self._path, self.name, threads="SLICE")
+        try:
+            if with_all.settled is not None:
+                with_one.seek(with_all.seconds(with_all.settled))
+            while (frame := with_one.read()) is not None:
+                if frame.pts is not None and frame.pts > last:
+                    with_all.frames += 1
+                    yield frame
+            with_all.failed += with_one.failed
+        finally:
+            with_one.close()
+
+    def _check_whole(self) -> None:
+        decoder = self._decoder
+        cut = is_cut_short(self._path)
+        # Codecs may hide frames or split them over packets, so a difference alone is no sign of damage.
+        failed = decoder.failed - self._forgiven
+        if not cut and not failed:
+            return
+        # Only a whole reading can be compared with what the header promises.
+        promised = decoder.stream.frames if cut and not self._seeked else 0
+        total = max(decoder.packets, promised)
+        lost = max(total - decoder.frames, failed)
+        if not lost and promised:
+            return  # what is missing at the end is no picture
+        what = f"{lost} of {_frames(total)} could not be decoded" if lost else "its end is missing"
+        raise SourceError(f"{self.name}: damaged: {what}{' (the file is cut short)' if cut else ''}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._frames = iter(())
+        self._decoder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _check(start: float | None, end: float | None, stride: int, max_frames: int | None) -> None:
+    if start is not None and not 0 <= start < math.inf:
+        raise WrongUsageError(f"start {start:g} is no time in a video: it is counted from 0 s")
+    if end is not None and not end > (start or 0.0):
+        raise WrongUsageError(f"end {end:g} is not after start {start or 0.0:g}")
+    if stride < 1:
+        raise WrongUsageError(f"stride {stride} is not 1 or more")
+    if max_frames is not None and max_frames < 0:
+        raise WrongUsageError(f"max frames {max_frames} is below 0")
+
+
+def _open(path: Path, name: str, threads: Literal["AUTO", "SLICE"] = "AUTO") -> Decoder:
+    try:
+        if path.is_dir():
+            raise SourceError(f"{name}: a folder, not a video")
+        if not path.stat().st_size or not path.is_file():
+            raise SourceError(f"{name}: an empty file" if path.is_file() else f"{name}: not a file, nor a camera")
+        if lacks_index(path):
+            raise SourceError(f"{name}: its index (moov) is missing: the recording was cut off before it was finished")
+    except OSError as error:
+        raise SourceError(f"{name}: {(error.strerror or str(error)).lower()}") from error
+    # The prefix keeps names with a colon from being taken for URLs.
+    return Decoder(f"file:{path}", name, threads=threads, persistent=True)
+
+
+def _earliest(decoder: Decoder) -> float:
+    """When the first of a file's streams begins, in seconds."""
+    starts = (s.start_time * s.time_base for s in decoder.container.streams if s.start_time is not None and s.time_base)
+    return float(min(starts, default=Fraction(0)))
+
+
+def _times_before(path: Path, decoder: Decoder, start: float) -> list[int]:
+    """When the frames before a time are shown, in order. Costs the reading of the file that far, but no decoding."""
+    times = []
+    with av.open(f"file:{path}") as container:
+        for packet in container.demux(container.streams[decoder.stream.index]):
+            if packet.dts is not None and decoder.seconds(packet.dts) >= start:
+                break  # whatever is decoded later is shown later
+            if packet.size and not packet.is_discard and packet.pts is not None:
+                times.append(packet.pts)
+    return sorted(time for time in times if decoder.seconds(time) < start)
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame" if count == 1 else f"{count} frames"

@@ -1,0 +1,48 @@
+"""Frames turned left to right, as people expect to see themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+
+from ssdcam.media.frame import Frame
+from ssdcam.media.sources.source import Source
+
+
+class MirroredSource:
+    """Another source's frames, mirrored.
+
+    Args:
+        source: closed together with this.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.name, self.live = source.name, source.live
+        self.width, self.height, self.rate = source.width, source.height, source.rate
+        self.frame_count, self.duration = source.frame_count, source.duration
+
+    def read(self) -> Frame | None:
+        """The next frame; None at the end.
+
+        Raises:
+            SourceError: as the source itself.
+        """
+        frame = self._source.read()
+        return frame and replace(frame, image=np.asarray(cv2.flip(frame.image, 1), np.uint8))
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,106 @@
+"""Network streams: RTSP cameras, MJPEG and HLS over HTTP, and video files on web servers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ssdcam.errors import SourceError
+from ssdcam.media.sources.decoder import Decoder
+from ssdcam.media.sources.live import Image, LiveSource
+from ssdcam.media.sources.names import redact
+from ssdcam.media.sources.paced import Pacer
+
+# RTSP over TCP where the server can: over UDP, pictures break up on the smallest loss.
+_OPTIONS = {"rtsp_flags": "prefer_tcp"}
+
+# These come in segments of seconds each, that would all be shown at once.
+_SEGMENTED = frozenset(("hls", "dash"))
+
+
+class StreamSource(LiveSource):
+    """A network stream. One that has an end, as a file on a web server has, is played at its own pace.
+
+    Args:
+        url: whatever FFmpeg opens: rtsp, rtsps, http, https, rtmp, udp, srt, ...; credentials are hidden in ``name``
+            and in every message.
+        reconnect: seconds to go on trying after a loss; None gives up at once.
+        open_timeout: seconds to wait for the server's answer, and as long again for the first picture.
+        read_timeout: seconds without data after which the stream counts as lost; ``close`` takes no longer.
+        stop: when set, waiting ends within 0.2 s, and so do the frames.
+        on_event: told in a line, in the thread that reads, when the stream is lost or back.
+
+    Raises:
+        SourceError: it cannot be opened; the message says why.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        reconnect: float | None = 60.0,
+        open_timeout: float = 10.0,
+        read_timeout: float = 10.0,
+        stop: threading.Event | None = None,
+        on_event: Callable[[str], None] | None = None,
+    ) -> None:
+        self._url = url
+        self._timeouts = open_timeout, read_timeout
+        self._position: float | None = None
+        super().__init__(
+            redact(url), self._dial, reconnect=reconnect, patience=read_timeout, stop=stop, on_event=on_event
+        )
+
+    def _dial(self) -> _StreamLink:
+        link = _StreamLink(self._url, self.name, self._timeouts, self._closing, self._position, self._note)
+        # From now on, closing may have to wait for an attempt to connect: it is not to take longer than a read.
+        self._timeouts = min(self._timeouts), self._timeouts[1]
+        return link
+
+    def _note(self, position: float) -> None:
+        self._position = position
+
+
+class _StreamLink:
+    """A connection to a stream.
+
+    Args:
+        position: of the last picture that was shown of a stream that has an end, in seconds; None before the first.
+        note: told the position of each picture of such a stream.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        timeouts: tuple[float, float],
+        closing: threading.Event,
+        position: float | None,
+        note: Callable[[float], None],
+    ) -> None:
+        self.remarks = ()
+        self._name = name
+        self._note = note
+        # Decoding several frames at once would hold each of them back for that many.
+        self._decoder = Decoder(url, name, threads="SLICE", timeout=timeouts, options=_OPTIONS)
+        decoder = self._decoder
+        self.rate, self.duration = decoder.rate, decoder.duration
+        self._paced = self.duration is not None or decoder.container.format.name in _SEGMENTED
+        self._pacer = Pacer(closing)
+        self._shown = position if self.duration is not None else None
+
+    def read(self) -> Image | None:
+        while (frame := self._decoder.read()) is not None:
+            if frame.pts is not None and self._paced:
+                position = self._decoder.seconds(frame.pts)
+                if self._shown is not None and position <= self._shown:
+                    continue  # not every web server can go on in the middle of a file
+                self._note(position)
+                self._pacer.wait(position)
+            return self._decoder.picture(frame)
+        if self.duration is None:
+            raise SourceError(f"{self._name}: the stream ended")
+        return None
+
+    def close(self) -> None:
+        self._decoder.close()

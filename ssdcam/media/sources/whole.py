@@ -1,0 +1,87 @@
+"""Whether a video file is all there, told by the sizes that its own structure states.
+
+FFmpeg reads a file that was cut off as one that simply ends. Formats that state no sizes (MPEG-TS, and files whose
+writer never came to fill them in) count as whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_MP4_STARTS = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot"))
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+
+
+def is_cut_short(path: Path) -> bool:
+    """Whether the file ends before the structure in it does.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+        if head[4:8] in _MP4_STARTS:
+            end = max(end for _, end in _boxes(file))
+        elif head[:4] == _EBML:
+            end = _segment_end(file)
+        elif head[:4] == b"RIFF" and len(head) == 8:
+            # FFmpeg puts the pad byte after an odd chunk, others leave it out at the end.
+            end = 8 + int.from_bytes(head[4:8], "little")
+        else:
+            end = 0
+    return end > path.stat().st_size
+
+
+def lacks_index(path: Path) -> bool:
+    """Whether this is an mp4 or mov whose index was never written, as when the recording program was killed.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(8)[4:8] not in _MP4_STARTS:
+            return False
+        return not {kind for kind, _ in _boxes(file)} & {b"moov", b"moof", b"meta"}  # meta: HEIC and AVIF pictures
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The top-level boxes of an mp4 or mov: each one's kind, and where it says it ends."""
+    start = 0
+    while True:
+        file.seek(start)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        size = int.from_bytes(head[:4])
+        if size == 1:  # 64 bits follow
+            size = int.from_bytes(head[8:16])
+        if size < 8:  # 0: to the end of the file; smaller: no box at all
+            yield head[4:8], start + 8
+            return
+        start += size
+        yield head[4:8], start
+
+
+def _segment_end(file: BinaryIO) -> int:
+    """Where a Matroska file's one segment says it ends; 0 where it does not say."""
+    file.seek(4)
+    header = _variable_size(file)
+    if header is None:
+        return 0
+    file.seek(header, 1)
+    if file.read(4) != _SEGMENT:
+        return 0
+    size = _variable_size(file)
+    return 0 if size is None else file.tell() + size
+
+
+def _variable_size(file: BinaryIO) -> int | None:
+    """EBML's sizes: the first byte's leading zeros say how many bytes follow it; all ones mean unknown."""
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    extra = 8 - first[0].bit_length()
+    value = int.from_bytes(first + file.read(extra)) & ((1 << (7 * (extra + 1))) - 1)
+    return None if value == (1 << (7 * (extra + 1))) - 1 else value

@@ -1,0 +1,297 @@
+"""Video files out: frames in, and a file that plays from the first second on, whatever ends the run.
+
+MP4 and MOV are written in fragments, with nothing kept for the end, and made plain when they are whole; Matroska and
+WebM in short clusters. A killed process loses what the encoder holds back (4 frames of H.264) and the last tenth of a
+second. AVI is the weak one: it keeps its index for the end (a file without plays, but does not seek), holds one steady
+frame rate, and no sound that begins late.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from math import inf
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdcam.errors import VideoError, WrongUsageError
+from ssdcam.media.av import Packet, av, reason
+from ssdcam.media.containers import CODECS, Container, check_output, container_of
+from ssdcam.media.faststart import make_plain
+from ssdcam.media.soundtrack import Soundtrack, open_soundtrack
+from ssdcam.media.yuv import BT601, LIMITED, Colours, YuvConverter, colours_for
+
+_log = logging.getLogger(__name__)
+
+_KEY_FRAME_EVERY = 5  # seconds: a player that seeks decodes from the one before
+_OFF_BEAT = Fraction(2, 1000)  # seconds that a frame may be off a steady rate, as times in whole milliseconds are
+_LOOK_EVERY = 1.0  # seconds between looks at whether the file is still there
+
+
+class VideoWriter:
+    """A video file that frames are written to, from one thread at a time.
+
+    As a context manager it is closed at the end, or aborted if an exception comes through.
+
+    Args:
+        path: the file; one that exists is overwritten. Its suffix says what it becomes.
+        width: of the images, in pixels. An odd one is made even by repeating the last column.
+        height: of the images, in pixels; likewise.
+        rate: frames a second: nominal, or the mean where it varies. The last frame is shown for one frame's duration.
+        codec: one of :data:`~ssdcam.media.containers.CODECS`.
+        crf: quality on the codec's own scale, lower being better; None for its default.
+        preset: one of :data:`~ssdcam.media.containers.PRESETS`.
+        threads: for the encoder; 0: one a core, as far as that helps.
+        pixel_aspect: width of a pixel as shown over its height.
+        audio_from: the file that the frames come from, whose first sound is taken along.
+        start: when the output begins, in seconds of that file's clock, as its timestamps say it: what is subtracted
+            from a frame's time there gives ``pts`` here. Sound from before is left out.
+        end: when the sound ends, on the same clock; None: it is kept to its own end.
+        warn: is told, in a line, of what the user should know but what does not stop the video.
+
+    Raises:
+        WrongUsageError: see :func:`~ssdcam.media.containers.check_output`; or ``path`` is ``audio_from``.
+        VideoError: the file cannot be created, or the encoder not started.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        width: int,
+        height: int,
+        rate: Fraction,
+        codec: str = "h264",
+        crf: int | None = None,
+        preset: str = "veryfast",
+        threads: int = 0,
+        pixel_aspect: Fraction = Fraction(1),
+        audio_from: Path | None = None,
+        start: float = 0.0,
+        end: float | None = None,
+        warn: Callable[[str], None] = _log.warning,
+    ) -> None:
+        check_output(path, codec, crf=crf, preset=preset)
+        if audio_from is not None and path.exists() and audio_from.exists() and path.samefile(audio_from):
+            raise WrongUsageError(f"{path}: is the input itself: use another name")
+        self.path = path
+        self._shape = (height, width, 3)
+        self._kind = container_of(path)
+        self._tick = self._kind.tick(rate)
+        self._frame_ticks = max(round(1 / rate / self._tick), 1)
+        self._warn = warn
+        self._last = -1  # the last frame's time, in ticks
+        self._frames = 0
+        self._begun = False  # whether a packet of video has been written
+        self._closed = False
+        self._off_beat = False
+        self._sound: Soundtrack | None = None
+        colours = _colours(self._kind, codec, height)
+        self._converter = YuvConverter(width, height, colours)
+        self._output = av.open(
+            f"file:{path}", "w", format=self._kind.format, container_options=dict(self._kind.options)
+        )
+        with self._failing():
+            stream = self._output.add_stream(
+                CODECS[codec].encoder,
+                rate,
+                width=self._converter.width,
+                height=self._converter.height,
+                time_base=self._tick,
+            )
+            assert isinstance(stream, av.VideoStream)
+            self._stream = stream
+            encoder = self._stream.codec_context
+            encoder.thread_count = threads or min(os.cpu_count() or 1, CODECS[codec].threads)
+            encoder.sample_aspect_ratio = pixel_aspect
+            encoder.options = CODECS[codec].filled(crf=crf, preset=preset, threads=encoder.thread_count)
+            if self._kind.steady:
+                encoder.options["bf"] = "0"  # there is nowhere to say that frames come out of order
+            if self._kind.fragmented and CODECS[codec].kind == "h265":
+                encoder.codec_tag = "hvc1"  # which Apple's players insist on
+            _open_encoder(encoder, path, colours, CODECS[codec].smallest)
+            if audio_from is not None:
+                self._sound = open_soundtrack(audio_from, self._output, self._kind, start=start, end=end, warn=warn)
+            self._output.start_encoding()
+            self._identity = _identity(path)
+        self._looked = time.monotonic()
+
+    def write(self, image: NDArray[np.uint8], pts: float) -> None:
+        """Add a frame.
+
+        Args:
+            image: uint8 ``(height, width, 3)``, BGR, upright. It may be changed once this returns.
+            pts: when it is shown, in seconds from the beginning of the output. Kept to the container's tick: about
+                1/60000 s in MP4 and MOV, 1 ms in Matroska and WebM, a frame in AVI. A time that does not rise, or is
+                below 0, is moved up to the next tick.
+
+        Raises:
+            VideoError: the disk is full, the file is gone, the encoder failed, or the image has another size. What was
+                written before is kept and plays.
+        """
+        if self._closed:
+            raise VideoError(f"{self.path}: is closed already")
+        if image.shape != self._shape or image.dtype != np.uint8:
+            height, width = self._shape[:2]
+            raise VideoError(f"{self.path}: holds frames of {width}x{height}, not {image.dtype} {image.shape}")
+        with self._failing():
+            frame = self._converter.convert(image)
+            frame.pts, frame.time_base = self._time(pts), self._tick
+            for packet in self._stream.encode(frame):
+                self._mux(packet)
+            self._frames += 1
+            if time.monotonic() - self._looked > _LOOK_EVERY:
+                self._look()
+
+    def close(self, *, ended: bool = True) -> None:
+        """Finish the file. Closing it again does nothing.
+
+        Args:
+            ended: whether the video ran to its end, or to ``end``: then the sound is kept to its own. Otherwise it
+                stops with the last frame.
+
+        Raises:
+            VideoError: the rest could not be written, or not one frame was, in which case there is no file.
+        """
+        if self._closed:
+            return
+        if not self._frames:
+            self._release()
+            with suppress(OSError):
+                self.path.unlink()
+            raise VideoError(f"{self.path}: was not kept, for not one frame was written")
+        with self._failing():
+            for packet in self._stream.encode(None):
+                if self._frames == 1:  # x265 needs two to work out the time of decoding; before, there is garbage
+                    packet.dts = packet.pts
+                self._mux(packet)
+            self._mux_sound(inf if ended else float((self._last + self._frame_ticks) * self._tick))
+            self._output.close()
+            self._look()
+        if self._sound and self._sound.dropped:
+            self._warn(f"{self.path}: {self._sound.dropped} broken packets of sound were left out")
+        self._release()
+        if self._kind.fragmented:
+            self._make_plain()
+
+    def abort(self) -> None:
+        """Finish the file because something else failed: as ``close(ended=False)``, but nothing is raised."""
+        try:
+            self.close(ended=False)
+        except VideoError as error:
+            self._warn(str(error))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _time(self, pts: float) -> int:
+        """A frame's time in ticks, after the last one's."""
+        ticks = max(round(pts / self._tick), self._last + 1)
+        if self._kind.steady and not self._off_beat:
+            self._off_beat = abs(pts - ticks * self._tick) > _OFF_BEAT
+            if self._off_beat:
+                rate = float(1 / self._tick)
+                self._warn(
+                    f"{self.path}: frames are moved to a steady {rate:.6g} a second, for AVI holds nothing else: "
+                    "use .mp4 or .mkv"
+                )
+        self._last = ticks
+        return ticks
+
+    def _mux(self, packet: Packet) -> None:
+        """Write a packet of video, and before it the sound up to its time."""
+        until = float((packet.dts or 0) * packet.time_base)
+        if not self._begun and self._kind.fragmented and self._sound and self._sound.next_time is not None:
+            until = max(until, float(self._sound.next_time + self._tick))  # see audio_preload in containers
+        self._mux_sound(until)
+        packet.duration = self._frame_ticks
+        self._output.mux(packet)
+        self._begun = True
+
+    def _mux_sound(self, until: float) -> None:
+        if self._sound is None:
+            return
+        for packet in self._sound.until(until):
+            try:
+                self._output.mux(packet)
+            except (av.InvalidDataError, av.ArgumentError):  # what is in it, not where it goes
+                self._sound.dropped += 1
+
+    def _make_plain(self) -> None:
+        try:
+            make_plain(self.path, self._kind.format, self._frame_ticks * self._tick)
+        except (av.FFmpegError, OSError) as error:
+            self._warn(f"{self.path}: is whole and plays, but stays in fragments: {reason(error)}")
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Turn FFmpeg's and the system's errors into ours, and let go of the file."""
+        try:
+            yield
+        except VideoError:
+            self._release()
+            raise
+        except (av.FFmpegError, OSError) as error:
+            self._release()
+            raise VideoError(f"{self.path}: cannot be written: {reason(error)}") from error
+
+    def _release(self) -> None:
+        self._closed = True
+        if self._sound is not None:
+            self._sound.close()
+        with suppress(av.FFmpegError):
+            self._output.close()
+
+    def _look(self) -> None:
+        """Notice a file that was deleted, or whose folder was: the system goes on writing to it without a word.
+
+        Raises:
+            VideoError: it is gone.
+        """
+        self._looked = time.monotonic()
+        try:
+            there = _identity(self.path) == self._identity
+        except OSError:
+            there = False
+        if not there:
+            raise VideoError(f"{self.path}: was deleted or moved while it was being written")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _open_encoder(encoder: av.VideoCodecContext, path: Path, colours: Colours, smallest: int) -> None:
+    encoder.thread_type = av.codec.context.ThreadType.SLICE  # with a thread a frame, each would hold one back
+    encoder.gop_size = max(round(encoder.framerate * _KEY_FRAME_EVERY), 1)
+    encoder.colorspace, encoder.color_range = colours.matrix, LIMITED
+    encoder.color_primaries, encoder.color_trc = colours.primaries, colours.transfer
+    what = f"{path}: {encoder.name} does not encode {encoder.width}x{encoder.height} pixels"
+    if min(encoder.width, encoder.height) < smallest:
+        raise VideoError(f"{what}: it takes {smallest} a side at least")
+    try:
+        encoder.open()
+    except av.FFmpegError as error:
+        raise VideoError(f"{what} at {float(encoder.framerate):.6g} frames a second: {reason(error)}") from error
+
+
+def _colours(kind: Container, codec: str, height: int) -> Colours:
+    """Those that players assume; where neither the stream nor the container can say so, what FFmpeg assumes."""
+    return BT601 if kind.steady and CODECS[codec].kind == "mpeg4" else colours_for(height)
