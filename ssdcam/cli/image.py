@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import console, options
-from ssdcam.errors import ImageError, WrongUsageError
+from ssdcam.cli import console, options, session
+from ssdcam.errors import ImageError
 
 if TYPE_CHECKING:
-    from ssdcam.media.images import Picture, PictureFolder
+    from ssdcam.media.images import Image, Picture
     from ssdcam.records import Record
 
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Write annotated copies there, under their own names.",
 )
+@options.records
+@options.crops
+@click.option("--show", is_flag=True, help="Show the pictures in a window, one after the other: q quits, others go on.")
 @options.detection
 @options.drawing
 @options.yes
@@ -38,6 +41,9 @@ def command(
     paths: tuple[str, ...],
     as_json: bool,
     output: Path | None,
+    records: str | None,
+    crops: Path | None,
+    show: bool,
     line_width: int | None,
     no_labels: bool,
     yes: bool,
@@ -47,44 +53,75 @@ def command(
 
     A picture that cannot be read is reported and the rest goes on; the exit code is then 1.
     """
+    from ssdcam.media.crops import CropFolder
     from ssdcam.media.drawing import Style, draw_detections
     from ssdcam.media.images import PictureFolder, find_pictures, read_image
-    from ssdcam.records import Record, to_line
+    from ssdcam.records import Record, open_records, to_line
 
     pictures: Iterable[Picture | ImageError] = find_pictures(_arguments(paths))
     folder = PictureFolder(output, overwrite=yes) if output else None
+    existing = session.existing_records(records)
     if "-" not in paths:
         pictures = list(pictures)
         if folder:
-            folder = _agree_on_overwriting(folder, [p for p in pictures if not isinstance(p, ImageError)])
+            existing = [*folder.check(p for p in pictures if not isinstance(p, ImageError)), *existing]
+            folder = replace(folder, overwrite=True)  # what is there has been asked about
+    session.agree_on_overwriting(existing, yes)
+    show = session.can_watch(show, has_sink=True)
     detector = options.load_detector(**detection)
     style = Style(line_width, not no_labels)
+    crop_folder = CropFolder(crops) if crops else None
     done = failed = objects = 0
     saved: set[Path] = set()  # a picture that is named twice is written once
-    with _progress(pictures) as shown:
-        for picture in shown:
+    with ExitStack() as stack:
+        writer = stack.enter_context(open_records(records, labels=detector.labels)) if records else None
+        for picture in stack.enter_context(_progress(pictures)):
             try:
                 if isinstance(picture, ImageError):
                     raise picture
                 image = read_image(picture.path)
-                detections = detector.detect(image)
-                record = Record(str(picture.path), image.shape[1], image.shape[0], detections)
+                record = Record(str(picture.path), image.shape[1], image.shape[0], detector.detect(image))
                 click.echo(to_line(record) if as_json else _for_people(record))
+                if writer:
+                    writer.write(record)
+                if crop_folder:
+                    crop_folder.save(record, image)
+                if folder or show:
+                    draw_detections(image, record.detections, style)
                 if folder and picture.path not in saved:
-                    draw_detections(image, detections, style)
                     folder.save(picture, image)
                     saved.add(picture.path)
             except ImageError as error:
                 console.log.error("%s", error)
                 failed += 1
-            else:
-                done += 1
-                objects += len(detections)
+                continue
+            done += 1
+            objects += len(record.detections)
+            if show and not _show(image):
+                break
     if not as_json:
         place = f"; annotated copies are in {console.printable(str(output))}" if output and done else ""
-        click.echo(f"{objects} objects in {done} pictures{place}")
+        click.echo(f"{_count(objects, 'object')} in {_count(done, 'picture')}{place}")
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _show(image: Image) -> bool:
+    """Show a picture until a key is pressed; False if the key or the window's closing means to quit."""
+    from ssdcam.media.window import Window
+
+    window = Window("ssdcam", (image.shape[1], image.shape[0]))
+    try:
+        window.show(image)
+        while (key := window.key()) is None:
+            pass
+    finally:
+        window.close()
+    return key not in ("q", "escape", "closed")
 
 
 def _arguments(paths: tuple[str, ...]) -> Iterator[str]:
@@ -95,18 +132,6 @@ def _arguments(paths: tuple[str, ...]) -> Iterator[str]:
             yield from (line for line in lines if line)
         else:
             yield path
-
-
-def _agree_on_overwriting(folder: PictureFolder, pictures: list[Picture]) -> PictureFolder:
-    """Refuse or ask before the first picture, not in the middle of the work."""
-    existing = folder.check(pictures)
-    if not existing or folder.overwrite:
-        return folder
-    what = f"{existing[0]} exists" + (f", and {len(existing) - 1} more" if len(existing) > 1 else "")
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise WrongUsageError(f"{what}: pass -y to overwrite")
-    click.confirm(f"{console.printable(what)}. Overwrite?", abort=True, err=True)
-    return replace(folder, overwrite=True)
 
 
 @contextmanager

@@ -216,9 +216,10 @@ def open_sinks(
     return makers
 
 
-def records_file(target: str | None) -> Path | None:
-    """The one file that records go to, if it is one."""
-    return None if target is None or target.startswith(("voc:", "yolo:")) else Path(target)
+def existing_records(target: str | None) -> list[Path]:
+    """The file that records go to, if it is one and is there already."""
+    is_file = target is not None and not target.startswith(("voc:", "yolo:"))
+    return [Path(target)] if target and is_file and Path(target).exists() else []
 
 
 def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:

@@ -176,8 +176,7 @@ def _existing(jobs: Sequence[_Job], records: str | None, resume: bool) -> list[P
     existing = check_targets((job.path, job.target) for job in jobs if job.target)
     if resume:  # what an earlier run left unfinished is its to replace
         existing = [target for target in existing if not _marker(target).exists()]
-    file = session.records_file(records)
-    return [*existing, file] if file and file.exists() else existing
+    return [*existing, *session.existing_records(records)]
 
 
 def _marker(target: Path) -> Path:

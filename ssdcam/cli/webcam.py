@@ -99,8 +99,8 @@ def command(
     session.check_folder(stats)
     if output:
         _check_output(output, Path(source), codec, crf, preset)
-    existing = [path for path in (output, session.records_file(records)) if path and path.exists()]
-    session.agree_on_overwriting(existing, yes)
+    existing = [output] if output and output.exists() else []
+    session.agree_on_overwriting([*existing, *session.existing_records(records)], yes)
     has_sink = bool(output or as_json or records or crops)
     if no_window and not has_sink:
         raise WrongUsageError("--no-window leaves nothing to do with the results: add -o, --json or --records")

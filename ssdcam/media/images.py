@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdcam.errors import ImageError, WrongUsageError
+from ssdcam.errors import ImageError
 from ssdcam.files import write_whole
+from ssdcam.media.outputs import check_targets, exists, same_file
 
 Image = NDArray[np.uint8]
 
@@ -151,23 +152,8 @@ class PictureFolder:
         return self.folder / (name if writable else name.with_name(f"{name.name}.png"))
 
     def check(self, pictures: Iterable[Picture]) -> list[Path]:
-        """Look ahead: the targets that exist already.
-
-        Raises:
-            WrongUsageError: two pictures have the same target, or a picture is its own.
-        """
-        origins: dict[Path, Picture] = {}
-        for picture in pictures:
-            target = self.target(picture)
-            if target in origins and origins[target] != picture:
-                raise WrongUsageError(
-                    f"{origins[target].path} and {picture.path} would both become {target}: "
-                    "give their common folder as a quoted glob ('folder/**/*.jpg'), which keeps subfolders"
-                )
-            origins[target] = picture
-            if _same_file(target, picture.path):
-                raise WrongUsageError(f"{target}: is the input itself; give another folder")
-        return [target for target in origins if _exists(target)]
+        """Look ahead; see :func:`ssdcam.media.outputs.check_targets`."""
+        return check_targets((picture.path, self.target(picture)) for picture in pictures)
 
     def save(self, picture: Picture, image: Image) -> None:
         """Write a picture's new version.
@@ -176,28 +162,13 @@ class PictureFolder:
             ImageError: it cannot be written, or may not replace what is there.
         """
         target = self.target(picture)
-        if _exists(target) and (not self.overwrite or _same_file(target, picture.path)):
+        if exists(target) and (not self.overwrite or same_file(target, picture.path)):
             raise ImageError(f"{target}: exists already and was not replaced (-y replaces it)")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ImageError(f"{target}: its folder cannot be made: {error.strerror}") from error
         write_image(target, image)
-
-
-def _exists(path: Path) -> bool:
-    """Whether a file is there, as far as one can see: a name may be too long, a folder closed to us."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def _same_file(a: Path, b: Path) -> bool:
-    try:
-        return a.samefile(b)
-    except OSError:
-        return False
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -25,6 +25,22 @@ def check_targets(pairs: Iterable[tuple[Path, Path]]) -> list[Path]:
                 f"{other} and {source} would both become {target}: "
                 "give their common folder as a quoted glob ('folder/**/*'), which keeps subfolders"
             )
-        if target.exists() and source.exists() and target.samefile(source):
+        if same_file(target, source):
             raise WrongUsageError(f"{target}: is the input itself; give another name or folder")
-    return [target for target in inputs if target.exists()]
+    return [target for target in inputs if exists(target)]
+
+
+def exists(path: Path) -> bool:
+    """Whether a file is there, as far as one can see: a name may be too long, a folder closed to us."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def same_file(a: Path, b: Path) -> bool:
+    """Whether two names are one file."""
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False
