@@ -59,7 +59,7 @@ CODECS: Mapping[str, VideoCodec] = {
         "libx264",
         23,
         (1, 51),
-        {"crf": "{crf}", "profile": "high", "bf": "1", "rc-lookahead": "3", "x264-params": "sync-lookahead=0"},
+        {"crf": "{crf}", "bf": "1", "rc-lookahead": "3", "x264-params": "sync-lookahead=0"},
         presets=_NAMED,
     ),
     "h265": VideoCodec(
@@ -102,7 +102,7 @@ CODECS: Mapping[str, VideoCodec] = {
         ),
     ),
     "mpeg4": VideoCodec("mpeg4", "mpeg4", 4, (1, 31), {"qmin": "{crf}", "qmax": "{crf}"}),
-    "h264_nvenc": VideoCodec("h264", "h264_nvenc", 23, (1, 51), {**_NVENC, "profile": "high"}, presets=_NVENC_PRESETS),
+    "h264_nvenc": VideoCodec("h264", "h264_nvenc", 23, (1, 51), _NVENC, presets=_NVENC_PRESETS),
     "hevc_nvenc": VideoCodec("h265", "hevc_nvenc", 25, (1, 51), _NVENC, presets=_NVENC_PRESETS),
     "av1_nvenc": VideoCodec("av1", "av1_nvenc", 35, (1, 63), _NVENC, presets=_NVENC_PRESETS),
 }

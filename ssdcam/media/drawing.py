@@ -94,8 +94,8 @@ def text_colour(background: Colour) -> Colour:
 
 def text_height(image: Image) -> int:
     """Height of label text in pixels for a picture of this size: 9 on a thumbnail, 16 at 720p, 37 at 4K."""
-    height, width = image.shape[:2]
-    return max(9, round(5 + int(max(height, width)) / 120))
+    short, long = sorted(map(int, image.shape[:2]))
+    return max(9, min(round(5 + long / 120), short // 4))
 
 
 def draw_panel(image: Image, lines: Sequence[str], *, bottom: bool = False) -> None:

@@ -1,8 +1,9 @@
-"""A fragmented MP4 made plain: the index first, so that it starts at once over a network and seeks everywhere."""
+"""What becomes of fragmented MP4 files: plain ones when they are whole, shorter ones when the last fragment is not."""
 
 from __future__ import annotations
 
 import os
+import struct
 from fractions import Fraction
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -14,7 +15,8 @@ from ssdcam.media.containers import TICKS
 def make_plain(path: Path, format_name: str, frame_time: Fraction) -> None:
     """Rewrite an MP4 or MOV file without encoding anything, whole or not at all.
 
-    For a while the disk holds the file twice.
+    It gets its index, first of all, so that it starts at once over a network and seeks everywhere. For a while the disk
+    holds the file twice.
 
     Args:
         path: a file with video and perhaps sound, fragmented or not.
@@ -57,3 +59,26 @@ def _remux(source: Path, target: Path, format_name: str, frame_time: Fraction) -
                 packet.duration = round(frame_time / packet.time_base)
             packet.stream = streams[packet.stream.index]
             made.mux(packet)
+
+
+def cut_to_fragments(path: Path) -> None:
+    """Cut a fragment that is not whole off the end of a file: decoders would stumble over it.
+
+    Raises:
+        OSError: it cannot be read or cut.
+    """
+    size = path.stat().st_size
+    whole = at = 0
+    with path.open("r+b") as file:
+        while at + 8 <= size:
+            file.seek(at)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if length == 1:  # too long for four bytes
+                length = int.from_bytes(file.read(8), "big")
+            if length < 8 or at + length > size:
+                break
+            at += length
+            if kind in {b"moov", b"mdat"}:  # after a moof comes the mdat that it describes
+                whole = at
+        if whole:
+            file.truncate(whole)

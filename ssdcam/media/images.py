@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
-
-# Read once, when cv2 loads. 2**28 pixels (16384 x 16384) take 805 MB as BGR; a header that claims more is a mistake
-# or an attack.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**28))
 
 import cv2
 import numpy as np
@@ -124,10 +119,13 @@ def write_image(path: Path, image: Image) -> None:
         ImageError: the format or the place cannot be written.
     """
     try:
-        encoded = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        done, encoded = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    except cv2.error:  # an unknown suffix; a format's limits are told by `done`
+        done = False
+    if not done:
+        raise ImageError(f"{path}: OpenCV cannot write such a picture of {image.shape[1]}x{image.shape[0]}")
+    try:
         write_whole(path, encoded.tobytes())
-    except cv2.error as error:
-        raise ImageError(f"{path}: OpenCV cannot write such a picture of {image.shape[1]}x{image.shape[0]}") from error
     except OSError as error:
         raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
 from math import ceil, inf
@@ -18,6 +17,7 @@ from ssdcam.media.containers import Container
 _BITS_A_CHANNEL = 96_000  # transparent in AAC, Opus and nearly so in MP3
 _CHUNK = 1024  # samples
 _SEEK_EARLY = 0.5  # seconds before the start, for decoders that need a run-up
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # of so many channels, unless the file says something else
 _AS_GOOD_AS_ZERO = Fraction(1, 20)  # seconds that sound may be late by in a container where it begins at 0
 
 
@@ -45,7 +45,7 @@ def open_soundtrack(
         None where there is no sound from ``start`` to ``end``, or none that can be read.
     """
     try:
-        container = av.open(f"file:{source}", "r", metadata_errors="replace")
+        container = _open_at(source, start - _SEEK_EARLY)
     except (av.FFmpegError, OSError) as error:
         warn(f"{source}: its sound is left out, for it cannot be read: {reason(error)}")
         return None
@@ -64,6 +64,18 @@ def open_soundtrack(
         warn(f"{source}: its sound is left out, for all of it is broken")
     track.close()
     return None
+
+
+def _open_at(source: Path, seconds: float) -> av.container.InputContainer:
+    container = av.open(f"file:{source}", "r", metadata_errors="replace")
+    if seconds <= (container.start_time or 0) / av.time_base:
+        return container
+    try:
+        container.seek(int(seconds * av.time_base))
+    except av.FFmpegError:  # it cannot be sought in, and may be anywhere now: read it from its beginning
+        container.close()
+        container = av.open(f"file:{source}", "r", metadata_errors="replace")
+    return container
 
 
 class Soundtrack:
@@ -91,7 +103,9 @@ class Soundtrack:
         self._shift = -round(Fraction(start) / self._time_base)
         self._end = inf if end is None else end - start
         self.dropped = 0
-        self._seek()
+        for other in container.streams:
+            if other is not self._stream:
+                other.discard = av.stream.Discard.all
         late = ((self._stream.start_time or 0) + self._shift) * self._time_base
         self._codec = self._stream.codec_context.codec.canonical_name
         copied = self._codec in kind.sound and not (kind.steady and late > _AS_GOOD_AS_ZERO)
@@ -99,15 +113,6 @@ class Soundtrack:
         self.next_time: Fraction | None = Fraction(0)
         self._next: Packet | None = None
         self._advance()
-
-    def _seek(self) -> None:
-        for other in self._container.streams:
-            if other is not self._stream:
-                other.discard = av.stream.Discard.all
-        begins = (self._stream.start_time or 0) * self._time_base
-        if self._start - _SEEK_EARLY > begins:
-            with suppress(av.FFmpegError):  # what cannot be sought in is read from its beginning
-                self._container.seek(int(Fraction(self._start - _SEEK_EARLY) / self._time_base), stream=self._stream)
 
     def until(self, seconds: float) -> Iterator[Packet]:
         """The packets that begin before a time of the output, from where the last call stopped."""
@@ -143,13 +148,14 @@ class Soundtrack:
         for packet in chain([first], packets):
             if not self._fit_in(packet):
                 continue
+            time_base = packet.time_base  # which the filter takes away with the data
             try:
                 ready = strip.filter(packet) if strip else [packet]
             except av.FFmpegError:
                 self.dropped += 1
                 continue
             for each in ready:
-                each.time_base = packet.time_base
+                each.time_base = time_base
                 each.stream = stream
                 yield each
 
@@ -168,7 +174,11 @@ class Soundtrack:
         source, name = self._stream.codec_context, self._kind.sound_encoder
         rates = av.Codec(name, "w").audio_rates or [source.sample_rate]
         rate = min((r for r in rates if r >= source.sample_rate), default=max(rates))
-        layout = source.layout.name if _encodes(name, rate, source.layout.name) else "stereo"
+        layout = source.layout.name
+        if layout == f"{source.channels} channels":  # nobody said which is which
+            layout = _LAYOUTS.get(source.channels, "stereo")
+        if not _encodes(name, rate, layout):
+            layout = "stereo"
         frames = self._decoded(rate, layout)
         first = next(frames, None)
         if first is None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ssdcam.errors import VideoError, WrongUsageError
 from ssdcam.media.av import Packet, av, reason
 from ssdcam.media.containers import CODECS, Container, check_output, container_of
-from ssdcam.media.faststart import make_plain
+from ssdcam.media.faststart import cut_to_fragments, make_plain
 from ssdcam.media.soundtrack import Soundtrack, open_soundtrack
 from ssdcam.media.yuv import BT601, LIMITED, Colours, YuvConverter, colours_for
 
@@ -220,7 +220,6 @@ class VideoWriter:
         if not self._begun and self._kind.fragmented and self._sound and self._sound.next_time is not None:
             until = max(until, float(self._sound.next_time + self._tick))  # see audio_preload in containers
         self._mux_sound(until)
-        packet.duration = self._frame_ticks
         self._output.mux(packet)
         self._begun = True
 
@@ -249,6 +248,9 @@ class VideoWriter:
             raise
         except (av.FFmpegError, OSError) as error:
             self._release()
+            if self._kind.fragmented:
+                with suppress(OSError):
+                    cut_to_fragments(self.path)
             raise VideoError(f"{self.path}: cannot be written: {reason(error)}") from error
 
     def _release(self) -> None:

@@ -26,6 +26,9 @@ _LOOK = 0.1
 # Pauses between attempts to come back, in seconds: the first, and the longest they double to.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 
+# What a thread may need, in seconds, to notice that its time is up.
+_SLACK = 0.5
+
 # Frames of a burst are at least this far apart, in seconds, so that times rise in milliseconds too.
 _STEP = 0.001
 
@@ -80,7 +83,7 @@ class LiveSource:
         name: for people, without credentials.
         connect: makes a connection; called in the thread, again after a loss.
         reconnect: seconds to go on trying after a loss; None gives up at once.
-        patience: seconds that ``close`` waits for the thread at most.
+        patience: seconds that a read or an attempt to connect takes at most; ``close`` waits hardly longer.
         stop: when set, waiting ends within 0.2 s, and so do the frames.
         on_event: told in a line, in the thread that reads, when the source is lost or back.
 
@@ -153,7 +156,7 @@ class LiveSource:
     def close(self) -> None:
         """End the thread, waiting for a read under way as long as its time limit allows."""
         self._closing.set()
-        self._thread.join(self._patience)
+        self._thread.join(self._patience + _SLACK)
 
     def __enter__(self) -> Self:
         return self

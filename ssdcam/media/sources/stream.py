@@ -26,7 +26,7 @@ class StreamSource(LiveSource):
             and in every message.
         reconnect: seconds to go on trying after a loss; None gives up at once.
         open_timeout: seconds to wait for the server's answer, and as long again for the first picture.
-        read_timeout: seconds without data after which the stream counts as lost; ``close`` takes no longer.
+        read_timeout: seconds without data after which the stream counts as lost; ``close`` takes hardly longer.
         stop: when set, waiting ends within 0.2 s, and so do the frames.
         on_event: told in a line, in the thread that reads, when the stream is lost or back.
 

@@ -1,0 +1,325 @@
+"""Video files: every frame, upright, in order, at its true time."""
+
+import time
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from ssdcam.errors import SourceError, WrongUsageError
+from ssdcam.media.av import av
+from ssdcam.media.sources import FileSource
+
+from .videos import MILLISECOND, decoded_times, make_video, number_of, numbered, turn
+
+HEALTHY = {
+    "bottle-detection.mp4": (1189, 640, 360),
+    "car-detection.mp4": (377, 768, 432),
+    "h265-small.mp4": (10, 128, 128),
+    "nasa-two-streams-audio.mp4": (325, 320, 180),  # its second video stream is 480 x 270
+    "one-by-one-person-detection.mp4": (1394, 768, 432),
+    "rotated-90.mov": (3, 320, 568),
+}
+UNEVEN = [0, 33, 50, 51, 400, 410, 1400, 1416, 1433, 1450, 2200, 3000, 3001, 3002, 3500]
+
+
+def numbers(frames):
+    return [number_of(frame.image) for frame in frames]
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_every_frame_and_time_of_real_videos(name, videos_folder, read_all):
+    source = FileSource(videos_folder / name)
+    count, width, height = HEALTHY[name]
+    assert (source.width, source.height, source.live) == (width, height, False)
+    frames, error = read_all(source)
+    assert error is None
+    assert len(frames) == count
+    assert [frame.index for frame in frames] == list(range(count))
+    np.testing.assert_allclose([f.pts for f in frames], decoded_times(videos_folder / name), atol=0.0005)
+    assert all(f.image.shape == (height, width, 3) and f.image.dtype == np.uint8 for f in frames)
+    assert source.frame_count == pytest.approx(count, abs=1)
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_pictures_are_those_of_opencv(name, videos_folder):
+    capture = cv2.VideoCapture(str(videos_folder / name), cv2.CAP_FFMPEG)
+    with FileSource(videos_folder / name, max_frames=20) as source:
+        while (frame := source.read()) is not None:
+            there, expected = capture.read()
+            assert there
+            np.testing.assert_array_equal(frame.image, expected)
+            assert frame.image.flags.c_contiguous
+            assert frame.image.flags.writeable
+
+
+# name, how it is made, seconds a frame is off at most: the container's own grain
+MADE = [
+    ("constant.mp4", {"times": range(40)}, 0),
+    ("29.97.mp4", {"times": range(0, 40 * 1001, 1001), "time_base": Fraction(1, 30000)}, 0),
+    ("59.94.mp4", {"times": range(0, 40 * 1001, 1001), "time_base": Fraction(1, 60000)}, 0),
+    ("59.94.mkv", {"times": range(0, 40 * 1001, 1001), "time_base": Fraction(1, 60000)}, 0.0005),
+    ("variable.mp4", {"times": UNEVEN, "time_base": MILLISECOND}, 0),
+    ("variable.mkv", {"times": UNEVEN, "time_base": MILLISECOND}, 0),
+    ("late.mp4", {"times": [5000 + t for t in UNEVEN], "time_base": MILLISECOND}, 0),
+    ("late.mkv", {"times": [5000 + t for t in UNEVEN], "time_base": MILLISECOND}, 0),
+    ("late.ts", {"times": range(36000 * 30, 36000 * 30 + 40)}, 0),
+    ("late-behind-sound.mp4", {"times": range(15, 40), "sound_from": 0.0}, 0),
+    ("fragments.mp4", {"times": range(40), "container_options": {"movflags": "frag_keyframe+empty_moov"}}, 2.1 / 30),
+    ("b-frames.mp4", {"times": range(40), "options": {"x264-params": "bframes=3:b-adapt=0:b-pyramid=normal"}}, 0),
+    ("open-gop.mkv", {"times": range(40), "options": {"x264-params": "open-gop=1:keyint=12:bframes=3"}}, 0.0005),
+    ("odd.mp4", {"times": range(30), "codec": "mpeg4", "size": (161, 121)}, 0),
+    ("odd.webm", {"times": range(30), "codec": "libvpx-vp9", "size": (161, 121)}, 0.0005),
+    ("hidden-frames.webm", {"times": range(40), "codec": "libvpx", "options": {"auto-alt-ref": "1"}}, 0.0005),
+    ("av1.mp4", {"times": range(30), "codec": "libsvtav1", "options": {"preset": "12"}}, 0),
+    ("10-bit.mp4", {"times": range(30), "codec": "libx265", "pixels": "yuv420p10le"}, 0),
+    ("grey.mkv", {"times": range(30), "codec": "ffv1", "pixels": "gray"}, 0.0005),
+    ("grey-16.mkv", {"times": range(30), "codec": "ffv1", "pixels": "gray16le"}, 0.0005),
+    ("alpha.mov", {"times": range(30), "codec": "png", "pixels": "rgba"}, 0),
+    ("motion-jpeg.avi", {"times": range(30), "codec": "mjpeg", "pixels": "yuvj420p"}, 0),
+    ("palette.gif", {"times": range(0, 120, 4), "time_base": Fraction(1, 100), "codec": "gif", "pixels": "gray"}, 0),
+    ("flash.flv", {"times": range(0, 1600, 40), "time_base": MILLISECOND, "codec": "flv"}, 0),
+    ("mpeg4.avi", {"times": range(30), "codec": "mpeg4", "b_frames": 2}, 1.1 / 30),
+    ("program.mpg", {"times": range(30), "codec": "mpeg2video", "b_frames": 2, "rate": 25}, 0.6),
+]
+
+
+@pytest.mark.parametrize(("name", "recipe", "off"), MADE, ids=[name for name, *_ in MADE])
+def test_every_frame_and_time_of_made_videos(name, recipe, off, tmp_path, read_all):
+    path = make_video(tmp_path / name, **recipe)
+    frames, error = read_all(FileSource(path))
+    base = recipe.get("time_base", Fraction(1, 30))
+    assert error is None
+    assert numbers(frames) == list(range(len(recipe["times"])))
+    np.testing.assert_allclose([f.pts for f in frames], [float(t * base) for t in recipe["times"]], atol=off + 1e-9)
+    np.testing.assert_allclose([f.pts for f in frames], decoded_times(path), atol=0.0005)
+
+
+def test_10_bits_become_8(tmp_path, read_all):
+    path = make_video(tmp_path / "10.mkv", range(3), codec="ffv1", pixels="gray10le")
+    frames, _ = read_all(FileSource(path))
+    np.testing.assert_allclose(frames[0].image.astype(int), numbered(0).astype(int), atol=3)
+
+
+@pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
+def test_pictures_are_upright_once(quarter_turns, tmp_path, read_all):
+    path = make_video(tmp_path / "phone.mp4", range(2, 5))
+    turn(path, quarter_turns)
+    source = FileSource(path)
+    frames, _ = read_all(source)
+    shown = np.rot90(frames[1].image, quarter_turns)  # np.rot90 turns the other way
+    assert number_of(shown) == 1
+    assert (
+        (source.height, source.width) == frames[0].image.shape[:2] == ((72, 96) if quarter_turns % 2 == 0 else (96, 72))
+    )
+    there, expected = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).read()
+    assert there
+    np.testing.assert_array_equal(frames[0].image, expected)
+
+
+def test_the_nominal_rate_and_duration(tmp_path):
+    path = make_video(tmp_path / "x.mp4", range(0, 60 * 1001, 1001), Fraction(1, 30000), rate=Fraction(30000, 1001))
+    with FileSource(path) as source:
+        assert source.rate == Fraction(30000, 1001)
+        assert source.duration == pytest.approx(2.002, abs=0.001)
+        assert source.frame_count == 60
+        assert source.name == str(path)
+
+
+def test_raw_video_without_any_time_goes_at_its_nominal_rate(tmp_path, read_all):
+    path = make_video(tmp_path / "raw.h264", range(30))
+    source = FileSource(path)
+    assert source.duration is None
+    assert source.frame_count is None
+    frames, error = read_all(source)
+    assert error is None
+    assert numbers(frames) == list(range(30))
+    np.testing.assert_allclose([f.pts for f in frames], np.arange(30) / float(source.rate))
+
+
+def test_h264_in_avi_whose_times_are_in_disorder(tmp_path, read_all):
+    path = make_video(tmp_path / "x.avi", range(60), b_frames=2, options={"x264-params": "bframes=3:b-adapt=0"})
+    stored = decoded_times(path)
+    assert (np.diff(stored) < 0).any()
+    frames, error = read_all(FileSource(path))
+    times = np.array([f.pts for f in frames])
+    assert error is None
+    assert numbers(frames) == list(range(60))
+    assert (np.diff(times) > 0).all()
+    np.testing.assert_allclose(times, np.sort(stored), atol=0.11)
+
+
+def test_joined_recordings_whose_clock_jumps_back(tmp_path, read_all):
+    first = make_video(tmp_path / "1.ts", range(3000, 3030))
+    second = make_video(tmp_path / "2.ts", range(300, 330))
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    frames, _ = read_all(FileSource(joined))
+    times = np.diff([f.pts for f in frames])
+    assert len(frames) == 60
+    np.testing.assert_allclose(times, 1 / 30, atol=0.001)
+
+
+def test_a_size_that_changes_on_the_way_does_not_change_the_frames(tmp_path, read_all):
+    parts = [
+        make_video(tmp_path / "1.ts", range(30), size=(96, 72)),
+        make_video(tmp_path / "2.ts", range(30, 60), size=(192, 144)),
+    ]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames, _ = read_all(FileSource(joined))
+    assert {frame.image.shape for frame in frames} == {(72, 96, 3)}
+    assert numbers(frames) == [*range(30), *range(30)]
+
+
+def test_a_songs_cover_is_no_video(tmp_path):
+    path = tmp_path / "song.mp4"
+    cover = cv2.imencode(".png", numbered(1))[1].tobytes()
+    with av.open(path, "w") as container:
+        sound = container.add_stream("aac", rate=8000, layout="mono")
+        picture = container.add_stream("png", rate=1)
+        picture.width, picture.height, picture.pix_fmt = 96, 72, "rgb24"
+        picture.disposition = av.stream.Disposition.attached_pic
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 8000
+        container.start_encoding()
+        packet = av.Packet(cover)
+        packet.stream, packet.pts, packet.dts, packet.is_keyframe = picture, 0, 0, True
+        container.mux(packet)
+        container.mux([*sound.encode(silence), *sound.encode(None)])
+    with pytest.raises(SourceError, match=r"song\.mp4: there is no video in it"):
+        FileSource(path)
+
+
+# --start, --end, --stride, --max-frames
+
+
+@pytest.fixture(scope="module", params=["mp4", "mkv", "ts", "webm", "mpg", "flv", "avi"])
+def long_video(request, tmp_path_factory):
+    """400 frames in 40 groups, times uneven where the format can; so long that starts are reached by seeking."""
+    kind = request.param
+    path = tmp_path_factory.mktemp("long") / f"long.{kind}"
+    even = kind in ("mpg", "avi", "ts")
+    times = [n * 40 + (0 if even else n * 7 % 20) for n in range(400)]
+    base, codec, rate = MILLISECOND, "libx264", 25
+    if even:
+        times, base = list(range(400)), Fraction(1, 25)
+    if kind in ("webm", "mpg", "flv"):
+        codec = {"webm": "libvpx", "mpg": "mpeg2video", "flv": "flv"}[kind]
+    options = {"g": "10"} if codec != "libx264" else {"x264-params": "open-gop=1:keyint=10:bframes=2"}
+    return make_video(path, times, base, codec=codec, rate=rate, options=options)
+
+
+@pytest.mark.parametrize("part", [0.02, 0.35, 0.777, 0.99])
+def test_the_first_frame_is_the_first_at_or_after_the_start(part, long_video, read_all):
+    everything, _ = read_all(FileSource(long_video))
+    source = FileSource(long_video)
+    last = everything[-1].pts - source.origin
+    for start in (last * part, everything[int(399 * part)].pts - source.origin):
+        expected = [f for f in everything if f.pts >= start + source.origin][:3]
+        frames, error = read_all(FileSource(long_video, start=start, max_frames=3))
+        assert error is None
+        assert [(f.index, f.pts) for f in frames] == [(f.index, f.pts) for f in expected]
+        assert numbers(frames) == [f.index for f in expected]
+    source.close()
+
+
+def test_the_last_frame_is_the_last_before_the_end(long_video, read_all):
+    everything, _ = read_all(FileSource(long_video))
+    source = FileSource(long_video, start=5.0, end=6.0)
+    lies_within = [f for f in everything if 5.0 <= f.pts - source.origin < 6.0]
+    frames, error = read_all(source)
+    assert error is None
+    assert [f.index for f in frames] == [f.index for f in lies_within]
+    assert source.frame_count == pytest.approx(len(frames), abs=3)
+
+
+def test_an_end_that_a_frame_has_is_exclusive(tmp_path, read_all):
+    path = make_video(tmp_path / "x.mkv", range(0, 1200, 40), MILLISECOND)
+    frames, _ = read_all(FileSource(path, start=0.2, end=0.4))
+    assert [f.pts for f in frames] == [0.2, 0.24, 0.28, 0.32, 0.36]
+
+
+def test_a_start_behind_the_end_gives_nothing(long_video, read_all):
+    assert read_all(FileSource(long_video, start=100.0)) == ([], None)
+
+
+def test_a_far_start_is_not_decoded_towards(tmp_path, monkeypatch):
+    path = make_video(tmp_path / "x.mp4", range(3000), options={"g": "30", "preset": "ultrafast"})
+    whole = FileSource(path, start=99.0)
+    assert whole.read().index == 2970
+    assert whole._decoder.packets < 200
+    whole.close()
+
+
+def test_every_nth_frame_keeps_its_own_index(tmp_path, read_all):
+    path = make_video(tmp_path / "x.mp4", range(100))
+    frames, error = read_all(FileSource(path, start=1.0, stride=7))
+    assert error is None
+    assert [f.index for f in frames] == numbers(frames) == list(range(30, 100, 7))
+    np.testing.assert_allclose([f.pts for f in frames], np.arange(30, 100, 7) / 30, atol=0.0005)
+
+
+def test_skipped_frames_are_not_turned_into_pictures(tmp_path, read_all, monkeypatch):
+    path = make_video(tmp_path / "x.mp4", range(30))
+    source = FileSource(path, stride=10)
+    made = []
+    monkeypatch.setattr(source._decoder, "picture", lambda frame: made.append(frame) or numbered(0))
+    assert len(read_all(source)[0]) == len(made) == 3
+
+
+@pytest.mark.parametrize(("most", "given"), [(0, 0), (1, 1), (5, 5), (1000, 30)])
+def test_max_frames(most, given, tmp_path, read_all):
+    source = FileSource(make_video(tmp_path / "x.mp4", range(30)), max_frames=most)
+    assert source.frame_count == given
+    assert len(read_all(source)[0]) == given
+
+
+def test_times_for_whoever_cuts_the_sound(tmp_path):
+    path = make_video(tmp_path / "x.ts", range(36000 * 30, 36000 * 30 + 90))
+    with FileSource(path, start=1.0, end=2.0) as source:
+        assert source.origin == source.begins == pytest.approx(36000, abs=0.001)
+        assert (source.start_time, source.end_time) == pytest.approx((36001, 36002), abs=0.001)
+    late = make_video(tmp_path / "late.mp4", range(15, 40), sound_from=0.0)
+    with FileSource(late) as source:
+        assert (source.origin, source.begins, source.start_time) == (0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"start": -1.0},
+        {"start": float("nan")},
+        {"start": 2.0, "end": 2.0},
+        {"end": 0.0},
+        {"stride": 0},
+        {"max_frames": -1},
+    ],
+    ids=str,
+)
+def test_ranges_that_cannot_be(wrong, tmp_path):
+    with pytest.raises(WrongUsageError):
+        FileSource(make_video(tmp_path / "x.mp4", range(3)), **wrong)
+
+
+def test_captured_is_when_the_frame_was_there(tmp_path, read_all):
+    before = time.monotonic()
+    frames, _ = read_all(FileSource(make_video(tmp_path / "x.mp4", range(3))))
+    captured = [frame.captured for frame in frames]
+    assert before < captured[0] < captured[1] < captured[2] < time.monotonic()
+
+
+def test_names_that_ffmpeg_would_take_for_something_else(tmp_path, read_all):
+    for name in ("concat:a.mp4", "http:b.mp4", "c%03d.mp4", "-i.mp4", "ü 字.mp4"):
+        path = tmp_path / name
+        path.write_bytes(make_video(tmp_path / "plain.mp4", range(3)).read_bytes())
+        assert len(read_all(FileSource(path))[0]) == 3
+
+
+def test_close_may_come_early_and_twice(tmp_path):
+    source = FileSource(make_video(tmp_path / "x.mp4", range(30)))
+    assert source.read().index == 0
+    source.close()
+    source.close()
+    assert source.read() is None

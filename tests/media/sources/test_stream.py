@@ -1,0 +1,442 @@
+"""Network streams from real servers on this machine, which are killed, come back, or never say a word."""
+
+import itertools
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ssdcam.errors import SourceError
+from ssdcam.media.sources import StreamSource
+
+from .videos import make_video, number_of, numbered
+
+HERE = Path(__file__).parent
+
+# Guards against hanging, nothing more: many times what is normal, as machines may be busy.
+LONG = 30.0
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """A server process that can be killed and started again on the same port."""
+
+    def __init__(self, *command):
+        self.command = [str(part) for part in command]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline().strip() == "ready"
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def mjpeg(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(1500):  # a minute's worth
+        (folder / f"{number:04}.jpg").write_bytes(cv2.imencode(".jpg", numbered(number))[1].tobytes())
+    port = free_port()
+    server = Server(sys.executable, HERE / "mjpeg_server.py", port, folder, time.time())
+    server.url = f"http://127.0.0.1:{port}/stream"
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def system_python():
+    """The system's Python, with GStreamer's RTSP server."""
+    python = "/usr/bin/python3"
+    check = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import Gst, GstRtspServer; "
+    check += "Gst.init(None); assert Gst.ElementFactory.find('x264enc')"
+    if not Path(python).exists() or subprocess.run([python, "-c", check], capture_output=True, check=False).returncode:
+        pytest.skip("no RTSP server: gir1.2-gst-rtsp-server-1.0, python3-gi or GStreamer's plugins are not installed")
+    return python
+
+
+@pytest.fixture
+def rtsp(system_python):
+    port = free_port()
+    server = Server(system_python, HERE / "rtsp_server.py", port)
+    server.url = f"rtsp://127.0.0.1:{port}/test"
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def silent():
+    """The port of a server that accepts and says nothing, ever."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A web server for the files in ``tmp_path``."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_threads_left():
+    yield
+    deadline = time.monotonic() + LONG
+    while left := [thread for thread in threading.enumerate() if thread.name.startswith("source ")]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def take(source, count):
+    return [source.read() for _ in range(count)]
+
+
+def take_until(source, condition):
+    frames = []
+    deadline = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < deadline
+        frames.append(source.read())
+    return frames
+
+
+def assert_in_order(frames):
+    assert [frame.index for frame in frames] == list(range(len(frames)))
+    assert all(b.pts >= a.pts + 0.0009 for a, b in itertools.pairwise(frames))
+    assert all(b.captured >= a.captured for a, b in itertools.pairwise(frames))
+    assert frames[0].pts == 0
+
+
+def test_motion_jpeg_over_http(mjpeg):
+    with StreamSource(mjpeg.url) as source:
+        assert (source.live, source.name) == (True, mjpeg.url)
+        assert (source.width, source.height) == (96, 72)
+        assert (source.frame_count, source.duration) == (None, None)
+        frames = take(source, 30)
+    assert_in_order(frames)
+    shown = [number_of(frame.image) for frame in frames]
+    assert shown == sorted(set(shown))
+    # Pictures are 40 ms apart; bursts and pauses even out.
+    assert frames[-1].pts == pytest.approx((shown[-1] - shown[0]) * 0.04, abs=2.0)
+
+
+def test_motion_jpeg_comes_back_after_its_server_was_killed(mjpeg):
+    events = []
+    with StreamSource(mjpeg.url, on_event=events.append, read_timeout=5) as source:
+        frames = take(source, 10)
+        mjpeg.kill()
+        restart = threading.Timer(1.0, mjpeg.start)
+        restart.start()
+        frames += take_until(source, lambda: len(events) == 2)
+        frames += take(source, 10)
+        restart.join()
+    assert_in_order(frames)
+    shown = [number_of(frame.image) for frame in frames]
+    assert shown == sorted(set(shown))
+    assert max(np.diff([frame.pts for frame in frames])) > 0.9  # the gap is as long as it was
+    assert events[0].startswith(f"{mjpeg.url}: ")
+    assert events[0].endswith("; trying again for up to 60 s")
+    assert events[1].startswith(f"{mjpeg.url}: back after ")
+
+
+def test_a_stream_that_stays_away(mjpeg):
+    events = []
+    with StreamSource(mjpeg.url, on_event=events.append, reconnect=1.2, read_timeout=5) as source:
+        take(source, 3)
+        mjpeg.kill()
+        began = time.monotonic()
+        with pytest.raises(SourceError, match=r"lost, and not back within 1\.2 s"):
+            take_until(source, lambda: False)
+        assert time.monotonic() - began < LONG
+        assert source.read() is None
+    assert len(events) == 1
+
+
+def test_a_stream_that_is_not_to_be_tried_again(mjpeg):
+    events = []
+    with StreamSource(mjpeg.url, on_event=events.append, reconnect=None, read_timeout=5) as source:
+        take(source, 3)
+        mjpeg.kill()
+        with pytest.raises(SourceError, match=r"the stream ended|broke off"):
+            take_until(source, lambda: False)
+    assert events == []
+
+
+def test_rtsp(rtsp):
+    with StreamSource(rtsp.url) as source:
+        assert (source.width, source.height, source.rate, source.live) == (160, 120, 25, True)
+        frames = take(source, 50)
+    assert_in_order(frames)
+    assert frames[-1].pts > 0.3
+    # the ball that the server draws is white on black, and moves
+    assert all(frame.image.max() > 200 and frame.image.min() < 40 for frame in frames)
+    assert len({frame.image.tobytes() for frame in frames}) > 10
+
+
+def test_rtsp_comes_back_after_its_server_was_killed(rtsp):
+    events = []
+    with StreamSource(rtsp.url, on_event=events.append, read_timeout=5) as source:
+        frames = take(source, 10)
+        rtsp.kill()
+        restart = threading.Timer(1.0, rtsp.start)
+        restart.start()
+        frames += take_until(source, lambda: len(events) == 2)
+        frames += take(source, 10)
+        restart.join()
+    assert_in_order(frames)
+    assert "trying again" in events[0]
+    assert "back after" in events[1]
+
+
+def chain(error):
+    """An error and those that a traceback of it would show."""
+    errors = []
+    while error is not None:
+        errors.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return errors
+
+
+def test_rtsp_with_a_password_shows_it_nowhere(system_python):
+    port = free_port()
+    server = Server(system_python, HERE / "rtsp_server.py", port, "admin", "pass/w@rd")
+    events = []
+    try:
+        with StreamSource(
+            f"rtsp://admin:pass%2Fw%40rd@127.0.0.1:{port}/test", on_event=events.append, reconnect=0.3
+        ) as source:
+            assert source.name == f"rtsp://admin:***@127.0.0.1:{port}/test"
+            assert source.read().index == 0
+            server.kill()
+            with pytest.raises(SourceError) as lost:
+                take_until(source, lambda: False)
+        server.start()
+        with pytest.raises(SourceError) as refused:
+            StreamSource(f"rtsp://admin:pass-wrong@127.0.0.1:{port}/test")
+        with pytest.raises(SourceError, match=r"/other: the server has nothing there \(404\)"):
+            StreamSource(f"rtsp://admin:pass%2Fw%40rd@127.0.0.1:{port}/other")
+    finally:
+        server.kill()
+    assert str(refused.value).endswith("the server wants another user name or password (401)")
+    shown = [str(error) for error in chain(lost.value) + chain(refused.value)] + events
+    assert len(shown) >= 3
+    assert not [line for line in shown if "pass%2Fw" in line or "pass-wrong" in line]
+
+
+@pytest.mark.parametrize("scheme", ["http", "rtsp"])
+def test_a_server_that_says_nothing_when_opened(scheme, silent):
+    began = time.monotonic()
+    with pytest.raises(SourceError, match=rf"^{scheme}://127\.0\.0\.1:{silent}/x: "):
+        StreamSource(f"{scheme}://127.0.0.1:{silent}/x", open_timeout=0.5, read_timeout=0.5)
+    assert time.monotonic() - began < LONG
+
+
+PICTURES = 60
+
+
+class FallsSilent(BaseHTTPRequestHandler):
+    """So many pictures, then nothing."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for number in range(PICTURES):
+            data = cv2.imencode(".jpg", numbered(number))[1].tobytes()
+            self.wfile.write(
+                b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(data), data)
+            )
+        self.server.over.wait(LONG)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def falls_silent():
+    with ThreadingHTTPServer(("127.0.0.1", 0), FallsSilent) as server:
+        server.over = threading.Event()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.over.set()
+        server.shutdown()
+
+
+def test_a_server_that_falls_silent_is_lost(falls_silent):
+    began = time.monotonic()
+    source = StreamSource(falls_silent, reconnect=None, read_timeout=0.5)
+    with source, pytest.raises(SourceError, match=r"no answer in time|broke off|the stream ended"):
+        take_until(source, lambda: False)
+    assert time.monotonic() - began < LONG
+
+
+def test_a_stop_interrupts_a_read_that_would_last(falls_silent):
+    stop = threading.Event()
+    source = StreamSource(falls_silent, read_timeout=LONG, stop=stop)
+    frames = take(source, 55)
+    threading.Timer(0.3, stop.set).start()
+    began = time.monotonic()
+    while source.read() is not None:
+        pass
+    assert time.monotonic() - began < LONG / 3
+    assert_in_order(frames)
+    source._patience = 0.0  # leave the thread to its own end, which the server brings about
+
+
+def test_a_stop_interrupts_opening(silent):
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(SourceError, match="stopped while it was opened"):
+        StreamSource(f"http://127.0.0.1:{silent}/", open_timeout=6, stop=stop)
+    assert time.monotonic() - began < 5
+
+
+def test_close_waits_no_longer_than_a_read_may_take(falls_silent):
+    source = StreamSource(falls_silent, read_timeout=1.0)
+    take(source, 50)
+    source.close()
+    assert not source._thread.is_alive()
+    source.close()
+    assert source.read() is None
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:{port}/x", "nothing answers there (connection refused)"),
+        ("rtsp://me:secret@127.0.0.1:{port}/x", "nothing answers there (connection refused)"),
+        ("nonsense://127.0.0.1/x", "there is no such kind of address"),
+    ],
+)
+def test_why_a_stream_does_not_open(url, why):
+    url = url.format(port=free_port())
+    with pytest.raises(SourceError) as caught:
+        StreamSource(url)
+    assert str(caught.value) == f"{url.replace('secret', '***')}: {why}"
+
+
+def test_a_web_server_without_it(web, tmp_path):
+    with pytest.raises(SourceError, match=r"the server has nothing there \(404\)"):
+        StreamSource(f"{web}/missing.mp4")
+    (tmp_path / "page.html").write_text("<html>no video</html>")
+    with pytest.raises(SourceError, match="no video that can be read"):
+        StreamSource(f"{web}/page.html")
+
+
+def test_a_file_on_a_web_server_plays_at_its_own_pace_and_ends(web, tmp_path):
+    make_video(tmp_path / "x.mp4", range(30), container_options={"movflags": "faststart"})
+    began = time.monotonic()
+    with StreamSource(f"{web}/x.mp4") as source:
+        assert source.duration == pytest.approx(1.0)
+        assert source.live
+        frames = []
+        while (frame := source.read()) is not None:
+            frames.append(frame)
+        assert source.read() is None
+    assert time.monotonic() - began >= 29 / 30
+    assert [number_of(frame.image) for frame in frames] == list(range(30))
+    assert_in_order(frames)
+
+
+def test_a_file_on_a_web_server_goes_on_where_the_connection_broke(tmp_path):
+    path = make_video(tmp_path / "x.mp4", range(60), container_options={"movflags": "faststart"})
+    data = path.read_bytes()
+    requests = itertools.count()
+
+    class BreaksOnce(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data if next(requests) else data[: len(data) * 2 // 3])
+
+        def log_message(self, *arguments):
+            pass
+
+    events = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), BreaksOnce) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with StreamSource(f"http://127.0.0.1:{server.server_port}/x.mp4", on_event=events.append) as source:
+            frames = take_until(source, lambda: len(events) == 2)
+            while (frame := source.read()) is not None:
+                frames.append(frame)
+        server.shutdown()
+    shown = [number_of(frame.image) for frame in frames]
+    assert shown == sorted(set(shown))
+    assert shown[-1] == 59
+    assert len(shown) >= 55
+    assert_in_order(frames)
+
+
+def test_hls(web, tmp_path):
+    path = tmp_path / "list.m3u8"
+    make_video(path, range(45), options={"g": "15"}, container_options={"hls_time": "0.5", "hls_list_size": "0"})
+    assert len(list(tmp_path.glob("*.ts"))) == 3
+    with StreamSource(f"{web}/list.m3u8") as source:
+        frames = []
+        while (frame := source.read()) is not None:
+            frames.append(frame)
+    assert [number_of(frame.image) for frame in frames] == list(range(45))
+    assert frames[-1].pts >= 44 / 30 - 0.1  # paced
+
+
+def test_ffmpeg_says_nothing_on_the_terminal(mjpeg, silent, capfd):
+    with StreamSource(mjpeg.url) as source:
+        take(source, 3)
+    with pytest.raises(SourceError):
+        StreamSource(f"rtsp://me:secret@127.0.0.1:{silent}/", open_timeout=0.3, read_timeout=0.3)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_frame_is_held_back(tmp_path):
+    """Decoding several frames at once would hold each back for as many."""
+    path = make_video(tmp_path / "x.ts", range(60), options={"tune": "zerolatency"})
+    over = threading.Event()
+
+    class FallsSilentToo(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(path.read_bytes())
+            over.wait(LONG)
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), FallsSilentToo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        with StreamSource(url, open_timeout=3, read_timeout=3, reconnect=None) as source:
+            shown = []
+            with suppress(SourceError):
+                while True:
+                    shown.append(number_of(source.read().image))
+        over.set()
+        server.shutdown()
+    assert shown[:59] == list(range(59))  # where the last one ends, only a further one would tell

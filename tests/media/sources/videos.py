@@ -1,0 +1,104 @@
+"""Videos made on the spot, whose every picture shows its own number."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from ssdcam.media.av import av
+
+MILLISECOND = Fraction(1, 1000)
+_COLUMNS, _ROWS = 4, 3
+
+
+def numbered(number, size=(96, 72)):
+    """A BGR picture of black and white fields that spell ``number`` in 12 bits, the first bit at the top left."""
+    width, height = size
+    bits = np.array([number >> bit & 1 for bit in range(_COLUMNS * _ROWS)], bool).reshape(_ROWS, _COLUMNS)
+    rows = np.minimum(np.arange(height) * _ROWS // height, _ROWS - 1)
+    columns = np.minimum(np.arange(width) * _COLUMNS // width, _COLUMNS - 1)
+    return np.where(bits[rows][:, columns, None], 220, 30).astype(np.uint8).repeat(3, axis=2)
+
+
+def number_of(image):
+    """What ``numbered`` wrote, whatever compression did to it."""
+    height, width = image.shape[:2]
+    centres_y = (np.arange(_ROWS) * 2 + 1) * height // (2 * _ROWS)
+    centres_x = (np.arange(_COLUMNS) * 2 + 1) * width // (2 * _COLUMNS)
+    bits = image[centres_y][:, centres_x].mean(axis=2).ravel() > 125
+    return int((bits * 2 ** np.arange(bits.size)).sum())
+
+
+def make_video(
+    path: Path,
+    times: Iterable[int],
+    time_base: Fraction = Fraction(1, 30),
+    *,
+    codec: str = "libx264",
+    size: tuple[int, int] = (96, 72),
+    pixels: str = "yuv420p",
+    rate: Fraction | int = 30,
+    b_frames: int | None = None,
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+    sound_from: float | None = None,
+) -> Path:
+    """Write a video whose nth picture shows n at ``times[n] * time_base`` seconds; with silence, if asked for."""
+    with av.open(path, "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=rate, options={"crf": "18", **(options or {})})
+        stream.width, stream.height = size
+        stream.pix_fmt = pixels
+        stream.codec_context.time_base = time_base
+        if b_frames is not None:
+            stream.codec_context.max_b_frames = b_frames
+        sound = None if sound_from is None else container.add_stream("aac", rate=8000, layout="mono")
+        if sound is not None:
+            for n in range(8):
+                silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                silence.sample_rate, silence.pts = 8000, int(sound_from * 8000) + n * 1024
+                container.mux(sound.encode(silence))
+            container.mux(sound.encode(None))
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(numbered(number, size), format="bgr24").reformat(format=pixels)
+            frame.pts, frame.time_base = time, time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def turn(path, quarter_turns):
+    """Have an mp4 shown turned clockwise, by writing the matrix in its track header."""
+    cosine, sine = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarter_turns % 4]
+    matrix = [cosine << 16, sine << 16, 0, -sine << 16, cosine << 16, 0, 0, 0, 1 << 30]
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 4 + 40
+    data[start : start + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in matrix)
+    path.write_bytes(data)
+
+
+def packets_of(path):
+    """Where the first video stream's packets lie in a file, in decoding order: ``(offset, size, pts)``."""
+    with av.open(path) as container:
+        return [(packet.pos, packet.size, packet.pts) for packet in container.demux(video=0) if packet.size]
+
+
+def spoil(path, *places):
+    """Overwrite parts ``(offset, size)`` of a file with what no decoder takes."""
+    data = bytearray(path.read_bytes())
+    for offset, size in places:
+        data[offset : offset + size] = b"\xff" * size
+    path.write_bytes(data)
+
+
+def decoded_times(path):
+    """The oracle: when PyAV shows each frame that it can decode, one at a time, in seconds."""
+    times = []
+    with av.open(path) as container:
+        stream = next(s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+        stream.codec_context.thread_count = 1
+        for packet in container.demux(stream):
+            with suppress(av.error.InvalidDataError):
+                times += [float(frame.pts * frame.time_base) for frame in packet.decode()]
+    return times
