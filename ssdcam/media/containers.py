@@ -167,7 +167,9 @@ CONTAINERS: Mapping[str, Container] = {
     ".mkv": Container(
         "matroska",
         ("h264", "h265", "av1", "vp9", "mpeg4"),
-        _MP4_SOUND | (_PCM - {"pcm_mulaw", "pcm_alaw"}) | frozenset("dts flac opus truehd tta vorbis wavpack".split()),
+        _MP4_SOUND
+        | (_PCM - {"pcm_mulaw", "pcm_alaw", "pcm_f32be"})
+        | frozenset("dts flac opus truehd tta vorbis wavpack".split()),
         "aac",
         _MATROSKA,
         matroska=True,

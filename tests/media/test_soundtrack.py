@@ -1,0 +1,307 @@
+"""Sound that goes along: the same packets at the same times, or the same sound in another codec."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssdcam.media.av import av
+from ssdcam.media.containers import CONTAINERS, container_of
+from ssdcam.media.soundtrack import open_soundtrack
+from ssdcam.media.video_writer import VideoWriter
+
+from .clips import burst_time, film, frame_times, image, packets, sound, steady
+
+HOLDS_TIMES = [".mp4", ".mov", ".mkv", ".webm"]
+COPIES_AAC = [".mp4", ".mov", ".mkv"]
+
+
+def codec_of(path: Path) -> str:
+    with av.open(str(path)) as container:
+        return container.streams.audio[0].codec_context.codec.canonical_name
+
+
+def pass_on(source: Path, target: Path, count: int = 50, *, begins: float = 0.0, **wishes: Any) -> list[str]:
+    """Write ``count`` frames at 25 a second from ``begins`` on, with the sound of ``source``; returns what was said."""
+    said: list[str] = []
+    ended = wishes.pop("ended", True)
+    codec = CONTAINERS[target.suffix].codecs[0]
+    with VideoWriter(
+        target, width=96, height=64, rate=Fraction(25), codec=codec, audio_from=source, warn=said.append, **wishes
+    ) as writer:
+        for index, time in enumerate(steady(count)):
+            writer.write(image(index), begins + time)
+        writer.close(ended=ended)
+    return said
+
+
+def audible(source: Path) -> list[tuple[float, bytes]]:
+    return [(float(p.time), p.data) for p in packets(source, "audio") if p.time >= 0]
+
+
+@pytest.mark.parametrize("suffix", COPIES_AAC)
+@pytest.mark.parametrize("name", ["car-detection.mp4", "nasa-two-streams-audio.mp4"])
+def test_real_sound_is_copied(tmp_path: Path, shared: Path, suffix: str, name: str) -> None:
+    source, target = shared / "videos" / name, tmp_path / f"out{suffix}"
+    with av.open(str(source)) as container:
+        count = round(container.duration / 1e6 * 25)
+    assert pass_on(source, target, count) == []
+    given, got = packets(source, "audio"), packets(target, "audio")
+    if suffix == ".mkv":  # knows nothing of what comes before time 0
+        given = [packet for packet in given if packet.time >= 0]
+    assert [packet.data for packet in got] == [packet.data for packet in given]
+    np.testing.assert_allclose(
+        [float(p.time) for p in got], [float(p.time) for p in given], rtol=0, atol=0.0006 if suffix == ".mkv" else 1e-9
+    )
+    assert frame_times(target)[0] == 0.0
+    with av.open(str(source)) as a, av.open(str(target)) as b:
+        assert b.streams.audio[0].language in {a.streams.audio[0].language, None}
+
+
+@pytest.mark.parametrize("suffix", HOLDS_TIMES)
+@pytest.mark.parametrize(("video_begins", "sound_begins"), [(0.0, 0.0), (0.0, 0.6), (0.4, 0.0), (0.4, 0.6)], ids=str)
+@pytest.mark.parametrize("container", [".mp4", ".mkv"])
+def test_in_step(tmp_path: Path, suffix: str, video_begins: float, sound_begins: float, container: str) -> None:
+    source = film(tmp_path / f"in{container}", video_begins=video_begins, sound_begins=sound_begins)
+    target = tmp_path / f"out{suffix}"
+    assert pass_on(source, target, begins=video_begins) == []
+    assert frame_times(target)[0] == pytest.approx(video_begins, abs=0.001)
+    assert burst_time(target) == pytest.approx(1.0, abs=0.01)
+    if suffix in COPIES_AAC:
+        given, got = audible(source), audible(target)
+        assert [data for _, data in got] == [data for _, data in given]
+        assert [time for time, _ in got] == pytest.approx([time for time, _ in given], abs=0.0011)
+
+
+@pytest.mark.parametrize("sound_begins", [0.0, 0.6])
+@pytest.mark.parametrize("codec", ["aac", "libmp3lame", "ac3", "pcm_s16le"])
+def test_avi_keeps_in_step(tmp_path: Path, codec: str, sound_begins: float) -> None:
+    source = film(tmp_path / "in.mkv", codec, sound_begins=sound_begins)
+    assert pass_on(source, tmp_path / "out.avi") == []
+    assert burst_time(tmp_path / "out.avi") == pytest.approx(1.0, abs=0.06)
+    assert frame_times(tmp_path / "out.avi") == pytest.approx(steady(50))
+
+
+def test_a_clock_that_starts_anywhere(tmp_path: Path) -> None:
+    """MPEG-TS begins at some time, and every packet of AAC has a header that MP4 does without."""
+    source, target = film(tmp_path / "in.ts", video_begins=10.0, sound_begins=10.4, burst=11.0), tmp_path / "out.mp4"
+    with av.open(str(source)) as container:
+        origin = container.start_time / 1e6
+    assert origin > 5
+    assert pass_on(source, target, start=origin) == []
+    given, got = packets(source, "audio"), packets(target, "audio")
+    assert [p.data for p in got] == [p.data[7:] for p in given]
+    assert [float(p.time) for p in got] == pytest.approx([float(p.time) - origin for p in given], abs=1e-4)
+    assert burst_time(target) + origin == pytest.approx(burst_time(source), abs=0.001)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
+def test_start_and_end(tmp_path: Path, suffix: str, codec: str) -> None:
+    source, target = film(tmp_path / "in.mkv", codec, seconds=4.0, burst=2.5), tmp_path / f"out{suffix}"
+    assert pass_on(source, target, start=2.0, end=3.0, count=25) == []
+    assert burst_time(target) == pytest.approx(0.5, abs=0.01)
+    samples, begins, rate = sound(target)
+    assert begins == pytest.approx(0.0, abs=0.045)  # a packet, and what a decoder needs to begin with
+    assert begins + len(samples) / rate == pytest.approx(1.0, abs=0.045)
+    if codec_of(target) == codec:
+        given = [p for p in packets(source, "audio") if 2.0 <= p.time < 3.0]
+        assert [p.data for p in packets(target, "audio")] == [p.data for p in given]
+        assert [float(p.time) for p in packets(target, "audio")] == pytest.approx([float(p.time) - 2 for p in given])
+
+
+def test_start_is_found_by_seeking_or_reading(tmp_path: Path, shared: Path) -> None:
+    source = shared / "videos/car-detection.mp4"
+    pass_on(source, tmp_path / "out.mp4", start=20.0, end=21.0, count=25)
+    given = [p.data for p in packets(source, "audio") if 20 <= p.time < 21]
+    assert [p.data for p in packets(tmp_path / "out.mp4", "audio")] == given
+
+
+def test_no_sound_between_start_and_end(tmp_path: Path) -> None:
+    source = film(tmp_path / "in.mp4", sound_begins=1.5)
+    assert pass_on(source, tmp_path / "out.mp4", end=1.0, count=25) == []
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert not container.streams.audio
+
+
+@pytest.mark.parametrize("suffix", HOLDS_TIMES)
+def test_sound_outlasts_the_picture_unless_the_run_was_stopped(tmp_path: Path, suffix: str) -> None:
+    source = film(tmp_path / "in.mkv", seconds=2.0, sound_seconds=3.0)
+    for ended, length in ((True, 3.0), (False, 2.0)):
+        pass_on(source, tmp_path / f"out{suffix}", ended=ended)
+        samples, begins, rate = sound(tmp_path / f"out{suffix}")
+        assert begins + len(samples) / rate == pytest.approx(length, abs=0.045)
+
+
+@pytest.mark.parametrize("suffix", HOLDS_TIMES)
+def test_the_picture_outlasts_the_sound(tmp_path: Path, suffix: str) -> None:
+    source, target = film(tmp_path / "in.mp4", seconds=4.0, sound_seconds=1.2), tmp_path / f"out{suffix}"
+    assert pass_on(source, target, 100) == []
+    assert len(frame_times(target)) == 100
+    assert burst_time(target) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "becomes"),
+    [
+        ("aac", ".mp4", "aac"),
+        ("aac", ".webm", "opus"),
+        ("libopus", ".webm", "opus"),
+        ("libopus", ".mp4", "opus"),
+        ("libopus", ".mov", "aac"),
+        ("libmp3lame", ".mp4", "mp3"),
+        ("libmp3lame", ".webm", "opus"),
+        ("pcm_s16le", ".mp4", "aac"),
+        ("pcm_s16le", ".mov", "pcm_s16le"),
+        ("pcm_s16le", ".mkv", "pcm_s16le"),
+        ("pcm_s16le", ".webm", "opus"),
+        ("ac3", ".mp4", "ac3"),
+        ("flac", ".mp4", "flac"),
+        ("flac", ".mov", "aac"),
+        ("alac", ".mov", "alac"),
+        ("mp2", ".mkv", "mp2"),
+    ],
+)
+def test_encoded_anew_only_where_it_must_be(tmp_path: Path, codec: str, suffix: str, becomes: str) -> None:
+    source = film(tmp_path / "in.mkv", codec)
+    target = tmp_path / f"out{suffix}"
+    assert pass_on(source, target) == []
+    assert codec_of(target) == becomes
+    samples, begins, rate = sound(target)
+    given, given_begins, given_rate = sound(source)
+    assert begins + len(samples) / rate == pytest.approx(given_begins + len(given) / given_rate, abs=0.08)
+    assert burst_time(target) == pytest.approx(burst_time(source), abs=0.012)
+    assert len(frame_times(target)) == 50
+
+
+@pytest.mark.parametrize(
+    ("rate", "layout", "suffix"),
+    [
+        (44100, "stereo", ".webm"),  # Opus knows no 44100
+        (96000, "stereo", ".mp4"),
+        (22050, "mono", ".mp4"),
+        (8000, "mono", ".webm"),
+        (48000, "5.1", ".mp4"),
+        (48000, "5.1", ".webm"),
+        (48000, "5.1", ".avi"),  # MP3 has two channels
+    ],
+)
+def test_rates_and_layouts_to_be_encoded(tmp_path: Path, rate: int, layout: str, suffix: str) -> None:
+    source = film(tmp_path / "in.mkv", "pcm_s24le", rate=rate, layout=layout)
+    target = tmp_path / f"out{suffix}"
+    if suffix == ".avi":
+        source = film(tmp_path / "in6.mkv", "flac", rate=rate, layout=layout)
+    assert pass_on(source, target) == []
+    assert burst_time(target) == pytest.approx(1.0, abs=0.05)
+    with av.open(str(target)) as container:
+        assert container.streams.audio[0].layout.nb_channels == {"mono": 1, "stereo": 2}.get(
+            layout, 2 if suffix == ".avi" else 6
+        )
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_hole_becomes_silence(tmp_path: Path, suffix: str) -> None:
+    source = film(tmp_path / "in.mkv", "pcm_s16le", hole=(0.3, 0.8))
+    target = tmp_path / f"out{suffix}"
+    assert pass_on(source, target) == []
+    assert burst_time(target) == pytest.approx(1.0, abs=0.02)
+
+
+def test_read_no_further_than_the_picture(tmp_path: Path) -> None:
+    source = film(tmp_path / "in.mp4", seconds=6.0)
+    with av.open(str(tmp_path / "out.mkv"), "w") as output:
+        track = open_soundtrack(source, output, container_of(Path("x.mkv")), start=0.0, end=None, warn=print)
+        assert track is not None
+        got: list[Any] = []
+        for second in range(1, 6):
+            got += track.until(float(second))
+            assert track.next_time is not None
+            assert second <= track.next_time < second + 0.05
+        assert len(got) == sum(1 for p in packets(source, "audio") if 0 <= p.time < 5)
+        track.close()
+        assert list(track.until(99.0)) == []
+
+
+def noise(index: int, data: bytes) -> bytes:
+    return np.random.default_rng(index).integers(0, 256, len(data), np.uint8).tobytes()
+
+
+def garbled(index: int, data: bytes) -> bytes:
+    return noise(index, data) if 20 <= index < 40 else data
+
+
+@pytest.mark.parametrize("suffix", HOLDS_TIMES)
+def test_broken_sound_does_not_stop_the_picture(tmp_path: Path, suffix: str) -> None:
+    source = film(tmp_path / "in.mkv", "aac", damage=garbled, burst=1.2)
+    target = tmp_path / f"out{suffix}"
+    said = pass_on(source, target)
+    assert len(frame_times(target)) == 50
+    if suffix == ".webm":  # the others need not look into it
+        assert len(said) == 1
+        assert "broken packets of sound were left out" in said[0]
+        assert burst_time(target) == pytest.approx(1.2, abs=0.03)
+    else:
+        assert said == []
+        assert [data for _, data in audible(target)] == [data for _, data in audible(source)]
+
+
+def test_all_of_it_broken(tmp_path: Path) -> None:
+    source = film(tmp_path / "in.mkv", "aac", damage=noise)
+    said = pass_on(source, tmp_path / "out.webm")
+    assert [line for line in said if "its sound is left out, for all of it is broken" in line]
+    assert len(frame_times(tmp_path / "out.webm")) == 50
+
+
+@pytest.mark.parametrize("suffix", HOLDS_TIMES)
+def test_a_source_that_is_cut_short(tmp_path: Path, suffix: str) -> None:
+    whole = film(tmp_path / "in.mkv", seconds=4.0)
+    source = tmp_path / "cut.mkv"
+    source.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    target = tmp_path / f"out{suffix}"
+    pass_on(source, target, 100)
+    assert len(frame_times(target)) == 100
+    assert burst_time(target) == pytest.approx(1.0, abs=0.01)
+
+
+def test_sound_that_jumps_back_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = film(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    demux = av.container.InputContainer.demux
+
+    class Stuck:
+        """A container whose clock hangs for ten packets."""
+
+        def __init__(self, container: Any) -> None:
+            self._container = container
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._container, name)
+
+        def demux(self, stream: Any) -> Any:
+            for number, packet in enumerate(demux(self._container, stream)):
+                if packet.size and 30 <= number < 40:
+                    packet.pts = packet.dts = 1000
+                yield packet
+
+    opened = av.open
+    monkeypatch.setattr(
+        av, "open", lambda file, *a, **k: (Stuck if file == f"file:{source}" else lambda c: c)(opened(file, *a, **k))
+    )
+    said = pass_on(source, target)
+    monkeypatch.undo()
+    assert len(said) == 1
+    assert "10 broken packets of sound were left out" in said[0]
+    assert len(packets(target, "audio")) == len(packets(source, "audio")) - 10
+
+
+def test_no_sound_and_no_source(tmp_path: Path, shared: Path) -> None:
+    assert pass_on(shared / "videos/bottle-detection.mp4", tmp_path / "silent.mp4", 5) == []
+    (said,) = pass_on(tmp_path / "missing.mp4", tmp_path / "out.mp4", 5)
+    assert said.endswith("missing.mp4: its sound is left out, for it cannot be read: No such file or directory")
+    (tmp_path / "text.mp4").write_text("no video")
+    (said,) = pass_on(tmp_path / "text.mp4", tmp_path / "out.mp4", 5)
+    assert "text.mp4: its sound is left out, for it cannot be read: Invalid data" in said
+    assert len(frame_times(tmp_path / "out.mp4")) == 5
