@@ -1,36 +1,50 @@
-"""Writing files whole. On the ground floor beside ``errors``: standard library only."""
+"""Files: written whole, and looked at without surprises. On the ground floor: standard library only."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from secrets import token_hex
 
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: whatever ends the process, ``path`` holds what it held before or ``data``.
 
+    A link is followed. What is no regular file, such as ``/dev/null`` or a pipe, is written to and stays what it is.
+
     Raises:
         OSError: it cannot be written; what was there before is untouched.
     """
-    with NamedTemporaryFile(dir=path.parent, prefix=".ssdcam-", suffix=".part", delete=False) as file:
-        temporary = Path(file.name)
-        try:
+    path = Path(os.path.realpath(path))  # Path.resolve raises on links in a circle
+    if exists(path) and not path.is_file():
+        path.write_bytes(data)
+        return
+    # Named before it is made: whenever a signal comes, it is known what to remove.
+    temporary = path.parent / f".ssdcam-{token_hex(8)}.part"
+    try:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            temporary.chmod(_mode(path))  # a temporary file is its owner's alone
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        if exists(path):
+            temporary.chmod(path.stat().st_mode & 0o777)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
-def _mode(path: Path) -> int:
-    """The mode of the file that is replaced, else what a new file gets."""
+def exists(path: Path) -> bool:
+    """Whether a file is there, as far as one can see: a name may be too long, a folder closed to us."""
     try:
-        return path.stat().st_mode & 0o777
-    except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
+        return path.exists()
+    except OSError:
+        return False
+
+
+def same_file(a: Path, b: Path) -> bool:
+    """Whether two names are one file."""
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False

@@ -65,9 +65,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 )
             spec = spec_from_json(metadata[METADATA_KEY])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except (SafetensorError, OSError, UnicodeError) as error:
+    except (SafetensorError, OSError, UnicodeError, TypeError) as error:  # TypeError: a kind of number numpy lacks
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its metadata is wrong: {error}") from error
     return Checkpoint(spec, weights)
 
@@ -147,7 +147,7 @@ def spec_from_json(text: str) -> ModelSpec:
     labels = fields.items(whole, "labels")
     if not all(isinstance(label, str) for label in labels):
         raise ValueError("labels must be texts")
-    height, width = (int(side) for side in fields.numbers(whole, "input_size", 2))
+    height, width = (fields.whole({"input_size": side}, "input_size", 1) for side in fields.items(whole, "input_size"))
     return ModelSpec(
         architecture=fields.text(whole, "architecture"),
         options=options,

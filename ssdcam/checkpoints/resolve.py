@@ -10,6 +10,7 @@ from ssdcam.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from ssdcam.checkpoints.labels import read_labels
 from ssdcam.checkpoints.tflite import FILE_IDENTIFIER, load_tflite
 from ssdcam.errors import CheckpointError, WrongUsageError
+from ssdcam.files import exists
 
 # The embedded detectors, the default first; package data of ssdcam.weights.
 EMBEDDED: tuple[str, ...] = ()
@@ -44,7 +45,7 @@ def _open(model: str | Path | None) -> Checkpoint:
         with resources.as_file(resources.files("ssdcam.weights") / f"{model}.safetensors") as path:
             return load_checkpoint(path)
     path = Path(model)
-    if not path.exists():
+    if not exists(path):
         raise WrongUsageError(f"{model}: no such checkpoint file")
     return _load(path)
 

@@ -117,7 +117,8 @@ def _convert(graph: _Graph, figures: Mapping[str, Any], path: Path) -> Checkpoin
             map_sizes[int(layer[4:])] = graph.shape(inputs[0])[1:3]  # type: ignore[assignment]  # two of four axes
             kernel, bias = _xywh(kernel), _xywh(bias)
         weights[f"{layer}.weight"], weights[f"{layer}.bias"] = kernel, bias
-    num_labels = int(figures["num_classes"])
+    # A table of scores is (default boxes x columns) wide, one of locations (default boxes x 4); column 0 is background.
+    num_labels = 4 * len(weights["conf.0.bias"]) // len(weights["loc.0.bias"]) - 1
     labels = COCO_WITH_GAPS if num_labels == len(COCO_WITH_GAPS) else [f"class {i}" for i in range(num_labels)]
     stored, tolerance = graph.array(graph.postprocess.InputsAsNumpy()[2])
     scales = [float(figures[f"{axis}_scale"]) for axis in "xywh"]

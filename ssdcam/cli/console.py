@@ -43,9 +43,16 @@ def _open_what_is_closed() -> None:
 
 def stop() -> None:
     """Give stderr back, for what Python itself may have to say at the end."""
-    with suppress(OSError):  # nobody reads it any more
+    try:
         sys.stderr.flush()
+    except OSError:  # nobody reads it any more, and Python need not try again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     os.dup2(sys.stderr.fileno(), 2)
+
+
+def abandon_stdout() -> None:
+    """Send what is left for stdout nowhere: Python would complain once more when it flushes it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def set_verbosity(level: int) -> None:

@@ -16,7 +16,7 @@ from ssdcam.cli import console, options, session
 from ssdcam.errors import ImageError
 
 if TYPE_CHECKING:
-    from ssdcam.media.images import Image, Picture
+    from ssdcam.media.images import Image, Picture, PictureFolder
     from ssdcam.records import Record
 
 
@@ -60,7 +60,7 @@ def command(
 
     pictures: Iterable[Picture | ImageError] = find_pictures(_arguments(paths))
     folder = PictureFolder(output, overwrite=yes) if output else None
-    existing = session.existing_records(records)
+    existing = session.check_files([], records)
     if "-" not in paths:
         pictures = list(pictures)
         if folder:
@@ -72,7 +72,8 @@ def command(
     style = Style(line_width, not no_labels)
     crop_folder = CropFolder(crops) if crops else None
     done = failed = objects = 0
-    saved: set[Path] = set()  # a picture that is named twice is written once
+    saved: dict[Path, Path] = {}  # from which picture each output came
+    printer = session.Printer(others=bool(output or records or crops or show))
     with ExitStack() as stack:
         writer = stack.enter_context(open_records(records, labels=detector.labels)) if records else None
         for picture in stack.enter_context(_progress(pictures)):
@@ -81,16 +82,15 @@ def command(
                     raise picture
                 image = read_image(picture.path)
                 record = Record(str(picture.path), image.shape[1], image.shape[0], detector.detect(image))
-                click.echo(to_line(record) if as_json else _for_people(record))
+                printer.print(to_line(record) if as_json else _for_people(record))
                 if writer:
                     writer.write(record)
                 if crop_folder:
                     crop_folder.save(record, image)
                 if folder or show:
                     draw_detections(image, record.detections, style)
-                if folder and picture.path not in saved:
-                    folder.save(picture, image)
-                    saved.add(picture.path)
+                if folder:
+                    _save(folder, picture, image, saved)
             except ImageError as error:
                 console.log.error("%s", error)
                 failed += 1
@@ -101,9 +101,19 @@ def command(
                 break
     if not as_json:
         place = f"; annotated copies are in {console.printable(str(output))}" if output and done else ""
-        click.echo(f"{_count(objects, 'object')} in {_count(done, 'picture')}{place}")
+        printer.print(f"{_count(objects, 'object')} in {_count(done, 'picture')}{place}")
     if failed:
         raise click.exceptions.Exit(1)
+
+
+def _save(folder: PictureFolder, picture: Picture, image: Image, saved: dict[Path, Path]) -> None:
+    """Write a picture, once however often it is named, and never over another one of this run."""
+    target = folder.target(picture)
+    if target not in saved:
+        folder.save(picture, image)
+        saved[target] = picture.path
+    elif saved[target] != picture.path:
+        raise ImageError(f"{target}: holds {saved[target]} already, so {picture.path} was not written")
 
 
 def _count(number: int, what: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from importlib import import_module
@@ -22,6 +21,9 @@ _COMMANDS = {
     "webcam": "Find objects in what a camera or stream shows, live.",
     "weights": "Look at checkpoints and convert them.",
 }
+
+
+_STOPPERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class _LazyGroup(click.Group):
@@ -58,9 +60,10 @@ class _Terminated(BaseException):
 def main() -> NoReturn:
     """Run the command line and leave with its exit code: 0 done, 1 failed, 2 wrong usage, 130 and 143 stopped."""
     console.start()
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in _STOPPERS:
+        signal.signal(number, _stop)
     code = run(sys.argv[1:])
-    for number in (signal.SIGINT, signal.SIGTERM):  # the work is done: nothing is left to say about them
+    for number in _STOPPERS:  # the work is done: nothing is left to say about them
         signal.signal(number, signal.SIG_DFL)
     console.stop()
     sys.exit(code)
@@ -84,7 +87,7 @@ def run(arguments: list[str]) -> int:
     except SsdcamError as error:
         return _failed(error, 1)
     except BrokenPipeError:  # whoever read stdout has enough
-        _abandon_stdout()
+        console.abandon_stdout()
         return 0
     except (KeyboardInterrupt, click.Abort):
         return 130
@@ -92,15 +95,10 @@ def run(arguments: list[str]) -> int:
         return 143
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None:  # errors about files are told where they happen
-            _abandon_stdout()
+            console.abandon_stdout()
             return _failed(error, 1, f"standard output: cannot be written: {error.strerror or error}")
         return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
     return 0
-
-
-def _abandon_stdout() -> None:
-    """Python would complain once more when it flushes stdout at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failed(error: Exception, code: int, line: str | None = None) -> int:
@@ -108,5 +106,8 @@ def _failed(error: Exception, code: int, line: str | None = None) -> int:
     return code
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise _Terminated
+def _stop(signum: int, frame: FrameType | None) -> None:
+    """End the run, once: a second signal must not break into the closing of files, which takes a moment."""
+    for number in _STOPPERS:
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt if signum == signal.SIGINT else _Terminated

@@ -30,6 +30,27 @@ def _set_verbosity(ctx: click.Context, param: click.Parameter, count: int) -> No
     console.set_verbosity(counts.get("verbose", 0) - counts.get("quiet", 0))
 
 
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+    """A time: seconds, or minutes and hours before them."""
+
+    name = "T"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """From text to seconds."""
+        if isinstance(value, float):
+            return value
+        try:
+            parts = [float(part) for part in str(value).split(":")]
+            if len(parts) > 3 or any(part < 0 for part in parts) or any(part >= 60 for part in parts[1:]):
+                raise ValueError
+        except ValueError:
+            self.fail(f"{value!r} is no time such as 12.5, 1:30 or 1:02:03", param, ctx)
+        total = 0.0
+        for part in parts:
+            total = total * 60 + part
+        return total
+
+
 verbosity = _together(
     click.option(
         "-v",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ import click
 
 from ssdcam.cli import console
 from ssdcam.errors import SsdcamError, WrongUsageError
+from ssdcam.files import same_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -67,7 +68,6 @@ def run(
         Exception: the first error that any thread met.
     """
     from ssdcam.media.drawing import draw_detections, draw_panel
-    from ssdcam.media.sources.paced import Pacer
     from ssdcam.media.window import Window
     from ssdcam.pipeline.channel import Channel
     from ssdcam.pipeline.run import Pipeline, Result
@@ -92,8 +92,7 @@ def run(
     pipeline.start()
     try:
         if window:
-            pacer = Pacer(stop) if watched_only else None
-            viewer = Viewer(pipeline, screen, window, recorder, Path(), pacer, console.log.info)
+            viewer = Viewer(pipeline, screen, window, recorder, Path(), watched_only, console.log.info)
             viewer.run(tick)
             ended = not viewer.quit
         else:
@@ -137,25 +136,53 @@ def summary(stats: Stats) -> str:
     )
 
 
-def print_record(record: Record) -> None:
-    """A record on stdout, at once."""
-    from ssdcam.records import to_line
+class Printer:
+    """Records on stdout, each at once.
 
-    click.echo(to_line(record))
+    Args:
+        others: whether results also go elsewhere: then a closed stdout ends the printing alone, not the run.
+    """
+
+    def __init__(self, others: bool) -> None:
+        self._others = others
+        self._closed = False
+
+    def __call__(self, record: Record) -> None:
+        """Print a record.
+
+        Raises:
+            BrokenPipeError: nobody reads stdout any more, and nothing else is to be done.
+        """
+        from ssdcam.records import to_line
+
+        self.print(to_line(record))
+
+    def print(self, text: str) -> None:
+        """Print a text, likewise."""
+        if self._closed:
+            return
+        try:
+            click.echo(text)
+        except BrokenPipeError:
+            if not self._others:
+                raise
+            self._closed = True
+            console.abandon_stdout()
 
 
 @contextmanager
-def progress(total: int | None, timing: Timing) -> Iterator[Callable[[str], None]]:
+def progress(total: int | None, timing: Timing, as_json: bool) -> Iterator[Callable[[str], None]]:
     """A bar on stderr with rate, latency and time left, where someone sees it.
 
     Args:
         total: frames to come; None if nobody knows.
         timing: where the figures come from.
+        as_json: whether records go to stdout: on one terminal with it, the bar would be in their way.
 
     Yields:
         What brings the bar up to date, told what is being done.
     """
-    if not console.shows_progress():
+    if not console.shows_progress() or (as_json and sys.stdout.isatty()):
         yield lambda what: None
         return
     from rich.console import Console
@@ -197,7 +224,7 @@ def can_watch(wanted: bool, has_sink: bool) -> bool:
 
 
 def open_sinks(
-    stack: ExitStack, detector: Detector, as_json: bool, records: str | None, crops: Path | None
+    stack: ExitStack, detector: Detector, printer: Printer | None, records: str | None, crops: Path | None
 ) -> list[Callable[[str], Sink]]:
     """The sinks that do not depend on the source, each as a function of what records call the source."""
     from ssdcam.media.crops import CropFolder
@@ -205,8 +232,8 @@ def open_sinks(
     from ssdcam.records import open_records
 
     makers: list[Callable[[str], Sink]] = []
-    if as_json:
-        makers.append(lambda name: RecordsSink(name, print_record))
+    if printer:
+        makers.append(lambda name: RecordsSink(name, printer))
     if records:
         writer = stack.enter_context(open_records(records, labels=detector.labels))
         makers.append(lambda name: RecordsSink(name, writer.write))
@@ -216,10 +243,28 @@ def open_sinks(
     return makers
 
 
-def existing_records(target: str | None) -> list[Path]:
-    """The file that records go to, if it is one and is there already."""
-    is_file = target is not None and not target.startswith(("voc:", "yolo:"))
-    return [Path(target)] if target and is_file and Path(target).exists() else []
+def check_files(inputs: Sequence[Path], records: str | None, stats: Path | None = None) -> list[Path]:
+    """Look at the files that are written beside the output.
+
+    Args:
+        inputs: what is read.
+        records: ``--records``.
+        stats: ``--stats``.
+
+    Returns:
+        Those that exist already.
+
+    Raises:
+        WrongUsageError: one is an input, or its folder is not there.
+    """
+    is_file = records is not None and not records.startswith(("voc:", "yolo:"))
+    files = [*([Path(records)] if records and is_file else []), *([stats] if stats else [])]
+    for file in files:
+        if not file.parent.is_dir():
+            raise WrongUsageError(f"{file}: there is no folder {file.parent}")
+        if any(same_file(file, source) for source in inputs):
+            raise WrongUsageError(f"{file}: is an input; give another name")
+    return [file for file in files if file.is_file()]  # what is no regular file, such as /dev/null, loses nothing
 
 
 def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:
@@ -236,15 +281,17 @@ def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:
     click.confirm(f"{console.printable(what)}. Overwrite?", abort=True, err=True)
 
 
-def check_folder(path: Path | None) -> None:
-    """Refuse a file in a folder that is not there before the work, not after it."""
-    if path and not path.parent.is_dir():
-        raise WrongUsageError(f"{path}: there is no folder {path.parent}")
-
-
-def report(stats: Stats, detector: Detector, model: str | None, path: Path | None, as_json: bool) -> None:
-    """The run's figures, to the file that was asked for and to people."""
-    if path:
-        write_stats(path, stats, detector, model)
-    if not as_json:
-        click.echo(summary(stats))
+@contextmanager
+def reporting(
+    timing: Timing, detector: Detector, model: str | None, stats: Path | None, as_json: bool
+) -> Iterator[None]:
+    """Tell the run's figures when it ends, however it does: a camera is usually left with Ctrl-C."""
+    try:
+        yield
+    finally:
+        figures = timing.stats()
+        if stats:
+            write_stats(stats, figures, detector, model)
+        if not as_json:
+            with suppress(BrokenPipeError):
+                click.echo(summary(figures))

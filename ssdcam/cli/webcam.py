@@ -60,7 +60,7 @@ def _reconnect(ctx: click.Context, param: click.Parameter, value: str) -> float 
 @click.option("--fourcc", default="MJPG", show_default=True, callback=_fourcc, help="Ask the camera for this encoding.")
 @click.option("--mirror", is_flag=True, help="Turn pictures left to right.")
 @click.option("--no-window", is_flag=True, help="Open no window.")
-@click.option("--duration", type=click.FloatRange(0, min_open=True), metavar="T", help="Stop after so many seconds.")
+@click.option("--duration", type=options.Seconds(), help="Stop after so long: seconds, MM:SS or HH:MM:SS.")
 @click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option(
     "--reconnect",
@@ -96,11 +96,10 @@ def command(
     if list_cameras:
         _list_cameras()
         return
-    session.check_folder(stats)
     if output:
         _check_output(output, Path(source), codec, crf, preset)
     existing = [output] if output and output.exists() else []
-    session.agree_on_overwriting([*existing, *session.existing_records(records)], yes)
+    session.agree_on_overwriting([*existing, *session.check_files([Path(source)], records, stats)], yes)
     has_sink = bool(output or as_json or records or crops)
     if no_window and not has_sink:
         raise WrongUsageError("--no-window leaves nothing to do with the results: add -o, --json or --records")
@@ -122,13 +121,15 @@ def command(
             camera = MirroredSource(camera)
         console.log.info("%s: %dx%d at %s fps", camera.name, camera.width, camera.height, _shown(camera.rate))
         detector = options.load_detector(**detection)
-        sinks = [make(camera.name) for make in session.open_sinks(stack, detector, as_json, records, crops)]
+        printer = session.Printer(others=bool(output or records or crops)) if as_json else None
+        sinks = [make(camera.name) for make in session.open_sinks(stack, detector, printer, records, crops)]
         if output:
             writer = _open_writer(output, camera, codec, crf, preset)
             stack.push(lambda kind, error, trace: writer.abort() if error else writer.close(ended=False))
             sinks.append(VideoSink(writer))
         timing = Timing()
-        show_progress = stack.enter_context(session.progress(max_frames, timing))
+        stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json))
+        show_progress = stack.enter_context(session.progress(max_frames, timing, as_json))
         session.run(
             camera,
             detector,
@@ -140,7 +141,6 @@ def command(
             duration=duration,
             tick=lambda: show_progress(camera.name),
         )
-    session.report(timing.stats(), detector, detection["model"], stats, as_json)
 
 
 def _shown(rate: Any) -> str:

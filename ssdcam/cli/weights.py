@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ssdcam.cli import console, options
+from ssdcam.cli import console, options, session
 from ssdcam.errors import WrongUsageError
 
 if TYPE_CHECKING:
@@ -85,10 +84,7 @@ def convert(source: Path, output: Path, labels: Path | None, yes: bool) -> None:
     if output.exists():
         if source.exists() and output.samefile(source):
             raise WrongUsageError(f"{output}: is the input itself; give another name")
-        if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
-            raise WrongUsageError(f"{output} exists: pass -y to overwrite")
-        if not yes:
-            click.confirm(f"{console.printable(str(output))} exists. Overwrite?", abort=True, err=True)
+        session.agree_on_overwriting([output], yes)
     checkpoint = open_checkpoint(source, labels)
     save_checkpoint(checkpoint, output)
     click.echo(console.printable(f"{output}: {checkpoint.spec.architecture}, {len(checkpoint.spec.labels)} labels"))

@@ -31,8 +31,8 @@ def load(
     score: float = 0.5,
     iou: float | None = None,
     max_det: int | None = None,
-    classes: Sequence[str] | None = None,
-    labels: Path | None = None,
+    classes: str | Sequence[str] | None = None,
+    labels: str | Path | None = None,
     device: str = "auto",
     engine: EngineName = "auto",
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto",
@@ -45,7 +45,7 @@ def load(
         score: boxes below this score are dropped, 0 to 1.
         iou: boxes of a class that overlap by more than this IoU are one object; None is the checkpoint's figure.
         max_det: boxes kept an image; None is the checkpoint's figure.
-        classes: names of the classes to look for; None is all.
+        classes: the class or classes to look for; None is all.
         labels: a text file with a name a line, for a checkpoint that has no names.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         engine: ``auto`` or ``torch``.
@@ -61,8 +61,11 @@ def load(
     """
     if engine not in get_args(EngineName):
         raise WrongUsageError(f"engine {engine!r} is none of {', '.join(get_args(EngineName))}")
-    checkpoint = open_checkpoint(model, labels)
-    selection = choose(checkpoint.spec, score=score, iou=iou, max_det=max_det, classes=classes)
+    if threads is not None and threads < 1:
+        raise WrongUsageError(f"{threads} threads are too few")
+    checkpoint = open_checkpoint(model, None if labels is None else Path(labels))
+    names = [classes] if isinstance(classes, str) else classes
+    selection = choose(checkpoint.spec, score=score, iou=iou, max_det=max_det, classes=names)
 
     from ssdcam.detection.torch_engine import TorchEngine  # seconds to import; wrong usage is told before
 

@@ -53,7 +53,7 @@ class TorchEngine:
 
     Raises:
         CheckpointError: the weights do not fit the architecture.
-        UnavailableError: the device is not there, or cannot compute at this precision.
+        UnavailableError: the device is not there.
         WrongUsageError: there is no such device or precision.
     """
 
@@ -114,6 +114,8 @@ def load_network(checkpoint: Checkpoint) -> SSD:
             name: torch.from_numpy(np.ascontiguousarray(array, np.float32))
             for name, array in checkpoint.weights.items()
         }
+        if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+            raise ValueError("some of its weights are infinite or no numbers")
         network.load_state_dict(weights, assign=True)
     except ValueError as error:
         raise CheckpointError(f"the checkpoint is wrong: {error}") from error

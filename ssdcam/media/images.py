@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdcam.errors import ImageError
-from ssdcam.files import write_whole
-from ssdcam.media.outputs import check_targets, exists, same_file
+from ssdcam.files import exists, same_file, write_whole
+from ssdcam.media.outputs import check_targets
 
 Image = NDArray[np.uint8]
 

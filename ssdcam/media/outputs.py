@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ssdcam.errors import WrongUsageError
+from ssdcam.files import exists, same_file
 
 
 def check_targets(pairs: Iterable[tuple[Path, Path]]) -> list[Path]:
@@ -28,19 +29,3 @@ def check_targets(pairs: Iterable[tuple[Path, Path]]) -> list[Path]:
         if same_file(target, source):
             raise WrongUsageError(f"{target}: is the input itself; give another name or folder")
     return [target for target in inputs if exists(target)]
-
-
-def exists(path: Path) -> bool:
-    """Whether a file is there, as far as one can see: a name may be too long, a folder closed to us."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
-
-
-def same_file(a: Path, b: Path) -> bool:
-    """Whether two names are one file."""
-    try:
-        return a.samefile(b)
-    except OSError:
-        return False

@@ -34,8 +34,9 @@ def why_no_display() -> str | None:
     display = os.environ.get("DISPLAY", "")
     if not display:
         return "there is no display (DISPLAY is not set)"
-    if not _answers(display):
-        return f"the display {display} does not answer"
+    size = _x11_screen()
+    if size == () or (size is None and not _answers(display)):
+        return f"the display {display} does not answer, or does not let us in"
     return None
 
 
@@ -128,14 +129,19 @@ def screen_size() -> tuple[int, int]:
     if sys.platform == "win32":
         user32 = ctypes.windll.user32
         return user32.GetSystemMetrics(0), user32.GetSystemMetrics(1)
+    return _x11_screen() or _COMMON_SCREEN
+
+
+def _x11_screen() -> tuple[int, int] | tuple[()] | None:
+    """Size of the X display's screen; empty if it does not let us in; None where there is no Xlib to ask."""
     name = ctypes.util.find_library("X11") if sys.platform == "linux" else None
     if name is None:
-        return _COMMON_SCREEN
+        return None
     x11 = ctypes.CDLL(name)
     x11.XOpenDisplay.restype = ctypes.c_void_p
     display = ctypes.c_void_p(x11.XOpenDisplay(None))
     if not display:
-        return _COMMON_SCREEN
+        return ()
     try:
         return x11.XDisplayWidth(display, 0), x11.XDisplayHeight(display, 0)
     finally:

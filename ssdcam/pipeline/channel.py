@@ -76,6 +76,11 @@ class Channel(Generic[T]):
         return taken
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing more will be put in."""
+        return self._closed or self._stop.is_set()
+
+    @property
     def finished(self) -> bool:
         """Whether nothing more will come out."""
         with self._changed:

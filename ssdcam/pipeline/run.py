@@ -76,7 +76,7 @@ class Pipeline:
 
     Attributes:
         detector: as above.
-        paused: set it to hold the source.
+        paused: set it to hold a source that is not live.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class Pipeline:
         self._batch = 1 if source.live else batch
         self._max_frames = max_frames
         self._duration = duration
+        self._end = inf  # of the run, by the monotonic clock
         self._stop = stop
         self._failure: Exception | None = None
         self._failing = Lock()
@@ -137,6 +138,7 @@ class Pipeline:
         for thread in self._threads:
             while thread.is_alive():
                 thread.join(0.1)
+                self.look_at_clock()
                 tick()
 
     @property
@@ -155,9 +157,14 @@ class Pipeline:
         finally:
             done()
 
+    def look_at_clock(self) -> None:
+        """Stop the run when its time is up, even while the source is silent; whoever waits for the run calls this."""
+        if time.monotonic() > self._end:
+            self._stop.set()
+
     def _read(self) -> None:
-        end, dropped_before = inf, self.timing.dropped
-        while not self._stop.is_set() and time.monotonic() < end:
+        dropped_before = self.timing.dropped
+        while not self._stop.is_set():
             if self.paused.is_set() and not self._source.live:
                 self._stop.wait(0.05)
                 continue
@@ -167,8 +174,8 @@ class Pipeline:
                 return
             if not self._frames.put(frame):
                 return
-            if end == inf and self._duration is not None:
-                end = frame.captured + self._duration
+            if self._end == inf and self._duration is not None:
+                self._end = time.monotonic() + self._duration
             self.timing.dropped = dropped_before + self._frames.dropped
 
     def _detect(self) -> None:

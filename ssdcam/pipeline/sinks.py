@@ -141,7 +141,9 @@ class ClipRecorder:
             except SsdcamError as error:
                 self._warn(str(error))
                 self._wanted = False
-                self._writer = None
+                writer, self._writer = self._writer, None
+                if writer is not None:
+                    writer.abort()  # keeps what was written, if the writer did not fail by itself
 
     def close(self) -> None:
         """End a clip that is still being recorded."""

@@ -63,6 +63,7 @@ class Timing:
         self._stages = dict.fromkeys(STAGES, 0.0)
         self._latencies: list[float] = []
         self._every = 1
+        self._latest = 0.0
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._frames = 0
         self.dropped = 0
@@ -82,8 +83,9 @@ class Timing:
         """A frame that was captured at that moment of ``time.monotonic()`` is drawn."""
         now = time.monotonic()
         with self._lock:
+            self._latest = now - captured
             if self._frames % self._every == 0:
-                self._latencies.append(now - captured)
+                self._latencies.append(self._latest)
                 if len(self._latencies) >= _SAMPLES:
                     del self._latencies[1::2]
                     self._every *= 2
@@ -105,9 +107,9 @@ class Timing:
 
     @property
     def live_latency_ms(self) -> float:
-        """The last sampled frame's time from capture to drawn in milliseconds."""
+        """The last frame's time from capture to drawn in milliseconds."""
         with self._lock:
-            return self._latencies[-1] * 1e3 if self._latencies else 0.0
+            return self._latest * 1e3
 
     def stats(self) -> Stats:
         """The figures so far."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
 
 from ssdcam.errors import ImageError
 from ssdcam.media.drawing import Image, draw_panel
 from ssdcam.media.images import write_image
-from ssdcam.media.sources.paced import Pacer
 from ssdcam.media.window import Window
 from ssdcam.pipeline.channel import Channel
 from ssdcam.pipeline.run import Pipeline, Result
@@ -27,6 +27,29 @@ HELP = (
 
 _SCORE_STEP = 0.05
 _NOTICE_S = 2.5
+_LEAP_S = 10.0
+
+
+class _Clock:
+    """Says how long to wait for a frame to be due. A time that leaps starts it anew."""
+
+    def __init__(self, paced: bool) -> None:
+        self._paced = paced
+        self.restart()
+
+    def restart(self) -> None:
+        """Let the next frame be due at once."""
+        self._zero = self._last = nan
+
+    def wait_for(self, pts: float) -> float:
+        """Seconds until the frame of that time is due."""
+        if not self._paced:
+            return 0.0
+        now = time.monotonic()
+        if not 0 <= pts - self._last <= _LEAP_S:
+            self._zero = now - pts
+        self._last = pts
+        return self._zero + pts - now
 
 
 class Viewer:
@@ -38,7 +61,7 @@ class Viewer:
         window: where to show them.
         recorder: what the r key switches.
         folder: where snapshots go.
-        pacer: holds frames of a file back until their time; None shows them as they come.
+        paced: whether each frame is held back until its time, as a player does.
         tell: is told, in a line, what a key did.
 
     Attributes:
@@ -52,7 +75,7 @@ class Viewer:
         window: Window,
         recorder: ClipRecorder,
         folder: Path,
-        pacer: Pacer | None,
+        paced: bool,
         tell: Callable[[str], None],
     ) -> None:
         self._pipeline = pipeline
@@ -60,9 +83,11 @@ class Viewer:
         self._window = window
         self._recorder = recorder
         self._folder = folder
-        self._pacer = pacer
+        self._clock = _Clock(paced)
         self._tell = tell
         self._image: Image | None = None
+        self._due: Result | None = None  # taken, but its time has not come
+        self._shown: tuple[str, ...] | None = None  # what is written over the image on the screen
         self._paused = self._helping = self.quit = False
         self._notice, self._notice_until = "", 0.0
         self._keys: dict[str, Callable[[], None]] = {
@@ -81,33 +106,42 @@ class Viewer:
 
     def run(self, tick: Callable[[], None] = lambda: None) -> None:
         """Show results until the run ends or someone quits; ``tick`` is called many times a second."""
-        while not self.quit and not self._frames.finished:
-            shown = [] if self._paused else self._frames.get(timeout=0.02)
-            if shown:
-                if self._pacer:
-                    self._pacer.wait(shown[0].frame.pts)
-                self._image = shown[0].frame.image
-            if self._image is not None:
-                self._window.show(self._decorated(self._image))
+        while not (self.quit or self._frames.finished or (self._paused and self._frames.closed)):
+            self._take()
+            if self._due is not None and not self._paused and self._clock.wait_for(self._due.frame.pts) <= 0:
+                self._image, self._due = self._due.frame.image, None
+                self._shown = None
+            self._redraw()
             key = self._window.key()
             if key in self._keys:
                 self._keys[key]()
+            self._pipeline.look_at_clock()
             tick()
 
-    def _decorated(self, image: Image) -> Image:
-        """The picture with help or a notice on a copy: what is recorded and snapped stays clean."""
-        lines = HELP if self._helping else ()
-        if time.monotonic() < self._notice_until:
-            lines = (*lines, self._notice)
-        if self._paused:
-            lines = (*lines, "paused: space goes on")
-        if self._recorder.recording:
-            lines = (*lines, "recording: r ends it")
-        if not lines:
-            return image
-        image = image.copy()
-        draw_panel(image, lines, bottom=True)
-        return image
+    def _take(self) -> None:
+        """Fetch the next frame, unless one is still waiting for its time."""
+        if self._due is None and not self._paused:
+            self._due = next(iter(self._frames.get(timeout=0.02)), None)
+
+    def _redraw(self) -> None:
+        """Show the frame if it, or what is written over it, has changed."""
+        lines = self._lines()
+        if self._image is None or lines == self._shown:
+            return
+        image = self._image
+        if lines:  # on a copy: what is recorded and snapped stays clean
+            image = image.copy()
+            draw_panel(image, lines, bottom=True)
+        self._window.show(image)
+        self._shown = lines
+
+    def _lines(self) -> tuple[str, ...]:
+        notes = (
+            (self._notice, time.monotonic() < self._notice_until),
+            ("paused: space goes on", self._paused),
+            ("recording: r ends it", self._recorder.recording),
+        )
+        return (*(HELP if self._helping else ()), *(note for note, on in notes if on))
 
     def _note(self, text: str) -> None:
         self._notice, self._notice_until = text.encode("ascii", "replace").decode(), time.monotonic() + _NOTICE_S
@@ -125,6 +159,7 @@ class Viewer:
             self._pipeline.paused.set()
         else:
             self._pipeline.paused.clear()
+            self._clock.restart()
 
     def _snapshot(self) -> None:
         if self._image is None:

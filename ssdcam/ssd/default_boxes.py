@@ -21,6 +21,10 @@ Shape = tuple[float, float]
 """Width and height of a default box, relative to the image's."""
 
 
+# More than any network has by a factor of forty; a layout that claims more is damaged, and would only fill memory.
+_MOST_BOXES = 1_000_000
+
+
 @dataclass(frozen=True)
 class FeatureMapBoxes:
     """The default boxes of one feature map.
@@ -60,6 +64,8 @@ class BoxLayout:
             raise ValueError(f"clip {self.clip!r} is none of {', '.join(get_args(Clip))}")
         if not self.maps:
             raise ValueError("a box layout needs a feature map")
+        if self.num_boxes > _MOST_BOXES:
+            raise ValueError(f"{self.num_boxes} default boxes are more than any network has")
 
     @property
     def num_boxes(self) -> int:

@@ -63,14 +63,11 @@ def rank_within_groups(sorted_groups: Tensor) -> Tensor:
 
 def _batches(starts: Tensor, counts: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Groups of similar size (within a factor of two) together, no more than fit BLOCK x BLOCK overlaps at a time."""
-    bits = torch.frexp((counts - 1).to(torch.float64)).exponent  # 0 for lone boxes: nothing can suppress them
-    for size_bits in sorted(set(bits.tolist())):
+    bits = [(count - 1).bit_length() for count in counts.tolist()]  # 0 for lone boxes: nothing can suppress them
+    for size_bits in sorted(set(bits) - {0}):
         length = 2**size_bits
-        if length == 1:
-            continue
-        alike = bits == size_bits
         at_once = max(1, BLOCK * BLOCK // min(length, BLOCK) ** 2)
-        places = torch.nonzero(alike)[:, 0]
+        places = torch.tensor([i for i, b in enumerate(bits) if b == size_bits], device=counts.device)
         for first in range(0, len(places), at_once):
             batch = places[first : first + at_once]
             yield starts[batch], counts[batch], length

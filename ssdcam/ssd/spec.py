@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from ssdcam.ssd.default_boxes import BoxLayout
 
+_MOST_PIXELS = 8192  # a side of a network's input
+
 ColourOrder = Literal["rgb", "bgr"]
 ScoreFunction = Literal["softmax", "sigmoid"]
 Triple = tuple[float, float, float]
@@ -115,8 +117,8 @@ class ModelSpec:
             raise ValueError(f"score function {self.score_function!r} is none of {', '.join(get_args(ScoreFunction))}")
         if self.score_function == "softmax" and not self.background:
             raise ValueError("softmax scores need a background column")
-        if min(self.input_size) < 1:
-            raise ValueError(f"input size {self.input_size} is not positive")
+        if min(self.input_size) < 1 or max(self.input_size) > _MOST_PIXELS:
+            raise ValueError(f"input size {self.input_size} is not between 1 and {_MOST_PIXELS}")
 
     @property
     def num_columns(self) -> int:

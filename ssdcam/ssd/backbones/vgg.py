@@ -32,7 +32,7 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, channels, H, W)`` in and out."""
         norm = x.float().square().sum(dim=1, keepdim=True).sqrt() + 1e-10
-        return x / norm.to(x.dtype) * self.weight[:, None, None]
+        return (x.float() / norm).to(x.dtype) * self.weight[:, None, None]
 
 
 class VGG16(nn.Module):

@@ -1,0 +1,113 @@
+"""Which video goes where, refused before any work if it cannot; and which ones an earlier run finished."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssdcam.errors import VideoError, WrongUsageError
+from ssdcam.files import exists
+from ssdcam.media.containers import CONTAINERS, check_output, default_codec
+from ssdcam.media.images import Picture
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """A video and where it goes, if anywhere.
+
+    Attributes:
+        path: the input.
+        target: the output.
+        in_folder: whether the output is one of several, so that a later run may resume: then a marker beside it says
+            that it is unfinished.
+    """
+
+    path: Path
+    target: Path | None = None
+    in_folder: bool = False
+
+    @property
+    def _marker(self) -> Path:
+        assert self.target is not None
+        # A digest, because the target's own name may be as long as names can be.
+        digest = hashlib.sha256(self.target.name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return self.target.with_name(f".ssdcam-{digest}.unfinished")
+
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier run came to the end of it."""
+        return self.in_folder and self.target is not None and exists(self.target) and not exists(self._marker)
+
+    @property
+    def left_unfinished(self) -> bool:
+        """Whether an earlier run began it and did not come to its end."""
+        return self.in_folder and self.target is not None and exists(self._marker)
+
+    def begin(self) -> None:
+        """Mark the output as unfinished, and make its folder.
+
+        Raises:
+            VideoError: nothing can be written there.
+        """
+        if self.in_folder:
+            try:
+                self._marker.parent.mkdir(parents=True, exist_ok=True)
+                self._marker.touch()
+            except OSError as error:
+                raise VideoError(f"{self.target}: cannot be written: {error.strerror}") from error
+
+    def end(self) -> None:
+        """Take the mark away: the output is whole."""
+        if self.in_folder:
+            self._marker.unlink(missing_ok=True)
+
+
+def plan_videos(
+    videos: Sequence[Picture],
+    output: Path | None,
+    *,
+    several: bool,
+    codec: str | None = None,
+    crf: int | None = None,
+    preset: str = "veryfast",
+) -> list[VideoJob]:
+    """Where each video goes.
+
+    Args:
+        videos: the inputs.
+        output: the file for one, or the folder for several; None if they go nowhere.
+        several: whether the user named more than one file.
+        codec: see :func:`ssdcam.media.containers.check_output`; None is the container's own.
+        crf: likewise.
+        preset: likewise.
+
+    Raises:
+        WrongUsageError: that cannot be.
+    """
+    if output is None:
+        return [VideoJob(video.path) for video in videos]
+    if several and output.suffix.lower() in CONTAINERS and not output.is_dir():
+        raise WrongUsageError(f"{output}: several inputs need a folder to go to, and this names a video file")
+    in_folder = several or output.is_dir() or not output.suffix
+    if in_folder:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WrongUsageError(f"{output}: cannot be made: {error.strerror}") from error
+    jobs = [
+        VideoJob(video.path, _target(output, video.name, codec) if in_folder else output, in_folder) for video in videos
+    ]
+    for target in {job.target for job in jobs if job.target}:
+        # Its folder is made when its turn comes, so what is asked here is asked of a name in the output folder itself.
+        asked = output / target.name if in_folder else target
+        check_output(asked, codec or default_codec(target), crf=crf, preset=preset)
+    return jobs
+
+
+def _target(folder: Path, name: Path, codec: str | None) -> Path:
+    """The input's own name, or that with ``.mp4`` where a file so called could not hold the output."""
+    suffix = name.suffix.lower()
+    holds = suffix in CONTAINERS and (codec is None or codec.partition("_")[0] in CONTAINERS[suffix].codecs)
+    return folder / (name if holds else name.with_suffix(".mp4"))
