@@ -43,7 +43,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         CheckpointError: it cannot be written.
     """
     weights = {name: np.ascontiguousarray(array) for name, array in checkpoint.weights.items()}
-    data = save(weights, {METADATA_KEY: json.dumps(spec_to_json(checkpoint.spec), ensure_ascii=False)})
+    data = save(weights, {METADATA_KEY: json.dumps(spec_to_json(checkpoint.spec))})
     try:
         write_whole(path, data)
     except OSError as error:
@@ -65,7 +65,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 )
             spec = spec_from_json(metadata[METADATA_KEY])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except (SafetensorError, OSError, UnicodeError, TypeError) as error:  # TypeError: a kind of number numpy lacks
+    except (SafetensorError, OSError, UnicodeError, TypeError, AttributeError) as error:
+        # The last two are safetensors' own about kinds of numbers that numpy lacks.
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: its metadata is wrong: {error}") from error
@@ -144,22 +145,26 @@ def spec_from_json(text: str) -> ModelSpec:
     with _within("options"):
         part = fields.mapping(whole.get("options"))
         options = {key: fields.number(part, key) for key in part}
+    with _within("provenance"):
+        provenance = {key: str(value) for key, value in fields.mapping(whole.get("provenance")).items()}
     labels = fields.items(whole, "labels")
     if not all(isinstance(label, str) for label in labels):
         raise ValueError("labels must be texts")
-    height, width = (fields.whole({"input_size": side}, "input_size", 1) for side in fields.items(whole, "input_size"))
+    height, width = fields.numbers(whole, "input_size", 2)
+    if not (height.is_integer() and width.is_integer()):
+        raise ValueError("input_size must be whole numbers")
     return ModelSpec(
         architecture=fields.text(whole, "architecture"),
         options=options,
         labels=tuple(labels),
-        input_size=(height, width),
+        input_size=(int(height), int(width)),
         normalisation=normalisation,
         boxes=boxes,
         coding=coding,
         score_function=fields.text(whole, "score_function"),  # type: ignore[arg-type]  # likewise
         background=fields.flag(whole, "background"),
         nms=nms,
-        provenance={key: str(value) for key, value in fields.mapping(whole.get("provenance")).items()},
+        provenance=provenance,
     )
 
 

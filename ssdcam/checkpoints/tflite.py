@@ -25,7 +25,7 @@ from ssdcam.ssd.spec import BoxCoding, ModelSpec, NmsFigures, Normalisation
 FILE_IDENTIFIER = b"TFL3"  # at byte 4 of every TensorFlow Lite file
 
 # What the reader of a damaged flatbuffer can raise: it follows whatever offsets the file holds.
-_DAMAGE = (struct.error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_DAMAGE = (struct.error, ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 
 # The codes of TensorType that weights come in.
 _DTYPES = {0: np.float32, 1: np.float16, 2: np.int32, 3: np.uint8, 9: np.int8}
@@ -100,7 +100,8 @@ class _Graph:
         axes = [1] * values.ndim
         axes[quantization.QuantizedDimension()] = -1  # one scale, or one a channel
         offset, scale = (part.reshape(axes).astype(np.float32) for part in (offset, scale))
-        return (values - offset) * scale, float(scale.max()) / 2
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused when the network is loaded
+            return (values - offset) * scale, float(scale.max()) / 2
 
 
 def _convert(graph: _Graph, figures: Mapping[str, Any], path: Path) -> Checkpoint:

@@ -10,6 +10,7 @@ import click
 
 from ssdcam.cli import console, options, session
 from ssdcam.errors import WrongUsageError
+from ssdcam.files import exists, same_file
 
 if TYPE_CHECKING:
     from ssdcam.checkpoints.checkpoint import Checkpoint
@@ -81,9 +82,9 @@ def convert(source: Path, output: Path, labels: Path | None, yes: bool) -> None:
         raise WrongUsageError(f"{output}: the output's name must end in .safetensors")
     if not output.parent.is_dir():
         raise WrongUsageError(f"{output.parent}: no such folder")
-    if output.exists():
-        if source.exists() and output.samefile(source):
-            raise WrongUsageError(f"{output}: is the input itself; give another name")
+    if same_file(output, source):
+        raise WrongUsageError(f"{output}: is the input itself; give another name")
+    if exists(output):
         session.agree_on_overwriting([output], yes)
     checkpoint = open_checkpoint(source, labels)
     save_checkpoint(checkpoint, output)

@@ -1,0 +1,339 @@
+"""The three threads together: order, policies, failures and ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import pairwise
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssdcam.errors import SourceError, UnavailableError
+from ssdcam.pipeline.run import Pipeline, Result
+from ssdcam.pipeline.timing import Timing
+
+from ..cli.stubbed import batches_of, stub_detector
+from .conftest import ListedSource, ListSink, nothing_drawn, run_to_end, wait_until
+
+# Frames that may be on their way at once: in the two queues, and one in each thread's hands.
+IN_FLIGHT_FILE = 4 + 4 + 3
+IN_FLIGHT_LIVE = 1 + 4 + 3
+
+
+def slow(result: Result) -> None:
+    time.sleep(0.005)
+
+
+# Order and policies.
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 100])
+@pytest.mark.parametrize("slow_one", ["nobody", "source", "detector", "sink"])
+def test_a_file_loses_nothing_whoever_is_slow(batch: int, slow_one: str) -> None:
+    source = ListedSource(30, gate=(lambda index: time.sleep(0.005)) if slow_one == "source" else lambda index: None)
+    sink = ListSink(gate=slow if slow_one == "sink" else lambda result: None)
+    detector = stub_detector(sleep=0.005 if slow_one == "detector" else 0)
+    pipeline = run_to_end(source, [sink], detector, batch=batch)
+    assert pipeline.failure is None
+    assert sink.frames == list(range(30))
+    assert pipeline.timing.frames == 30
+    assert pipeline.timing.dropped == 0
+    assert max(batches_of(detector)) <= batch
+    assert sum(batches_of(detector)) == 30
+
+
+def test_batches_fill_while_the_detector_works() -> None:
+    detector = stub_detector(sleep=0.05)
+    run_to_end(ListedSource(40), [ListSink()], detector, batch=4)
+    assert max(batches_of(detector)) == 4
+
+
+def test_live_frames_are_never_batched() -> None:
+    detector = stub_detector(sleep=0.002)
+    run_to_end(ListedSource(50, live=True), [ListSink()], detector, batch=8)
+    assert set(batches_of(detector)) == {1}
+
+
+def test_live_frames_give_way_to_newer_ones() -> None:
+    """The source is read on and on while the detector stands still; then the newest frame is the next."""
+    detector = stub_detector()
+    held, at_work = Event(), Event()
+    infer = detector.engine.infer
+
+    def hold(batch: Any) -> Any:
+        at_work.set()
+        held.wait(30)
+        return infer(batch)
+
+    detector.engine.infer = hold  # type: ignore[method-assign]
+    source = ListedSource(1000, live=True, gate=lambda index: at_work.wait(30) and None if index == 1 else None)
+    sink = ListSink()
+    pipeline = Pipeline(source, detector, [sink], nothing_drawn, timing=Timing(), stop=Event())
+    pipeline.start()
+    wait_until(lambda: source.given == 1000)
+    held.set()
+    pipeline.join()
+    assert sink.frames == [0, 999]
+    assert pipeline.timing.dropped == 998
+
+
+def test_dropped_and_kept_make_the_whole() -> None:
+    source = ListedSource(300, live=True, gate=lambda index: time.sleep(0.0005))
+    sink = ListSink(gate=slow)
+    pipeline = run_to_end(source, [sink], stub_detector(sleep=0.002))
+    assert sink.frames == sorted(set(sink.frames))
+    assert sink.frames[-1] == 299
+    assert pipeline.timing.dropped > 0
+    assert len(sink.frames) + pipeline.timing.dropped == 300
+
+
+def test_two_runs_add_their_drops_up() -> None:
+    timing, kept = Timing(), 0
+    for _ in range(2):
+        sink = ListSink()
+        source = ListedSource(100, live=True, gate=lambda index: time.sleep(0.0005))
+        run_to_end(source, [sink], stub_detector(sleep=0.004), timing=timing)
+        kept += len(sink.frames)
+    assert timing.frames == kept
+    assert timing.frames + timing.dropped == 200
+
+
+@pytest.mark.parametrize(("live", "most"), [(False, IN_FLIGHT_FILE), (True, IN_FLIGHT_LIVE)])
+@pytest.mark.parametrize("slow_one", ["detector", "sink"])
+def test_few_frames_are_on_their_way(live: bool, most: int, slow_one: str) -> None:
+    """Memory, and what is shown of a live source: never older than so many frames that were looked at."""
+    sink = ListSink(gate=slow if slow_one == "sink" else lambda result: None)
+    flying: list[int] = []
+    timing = Timing()
+
+    def count(index: int) -> None:
+        flying.append(index - timing.dropped - len(sink.frames))
+        if live:
+            time.sleep(0.001)
+
+    detector = stub_detector(sleep=0.004 if slow_one == "detector" else 0)
+    run_to_end(ListedSource(150, live, gate=count), [sink], detector, timing=timing)
+    assert 2 <= max(flying) <= most + 1  # drops are counted a moment after they happen
+
+
+def test_a_slow_detector_on_a_live_source_stays_up_to_date() -> None:
+    """Every frame that is looked at was the newest but one, however long the run."""
+    detector, behind = stub_detector(sleep=0.003), []
+    source = ListedSource(1500, live=True, gate=lambda index: time.sleep(0.0003))
+    infer = detector.engine.infer
+    looked_at: list[int] = []
+    sink = ListSink(gate=lambda result: looked_at.append(result.frame.index))
+
+    def watch(batch: Any) -> Any:
+        # Frame n is grey n; the source has given so many since.
+        behind.append((source.given - 1 - int(batch[0, 0, 0, 0])) % 251)
+        return infer(batch)
+
+    detector.engine.infer = watch  # type: ignore[method-assign]
+    run_to_end(source, [sink], detector)
+    assert len(behind) > 50
+    # The median, for threads may stop anywhere: a frame is hardly older when it is looked at than when it came.
+    assert float(np.median(behind)) <= 3
+    assert all(a < b for a, b in pairwise(looked_at))
+
+
+# Failures.
+
+
+def test_a_source_that_fails_gives_what_it_had() -> None:
+    failure = SourceError("the tape tore")
+    sinks = [ListSink(gate=slow), ListSink(drawn=True)]
+    pipeline = run_to_end(ListedSource(25, failure=failure), sinks, stub_detector(sleep=0.002), batch=4)
+    assert pipeline.failure is failure
+    assert [sink.frames for sink in sinks] == [list(range(25))] * 2
+
+
+def test_a_detector_that_fails_ends_the_run() -> None:
+    sink, source, ended = ListSink(), ListedSource(None), Event()
+    pipeline = run_to_end(source, [sink], stub_detector(fail_at=10), on_end=ended.set)
+    assert isinstance(pipeline.failure, UnavailableError)
+    assert sink.frames == list(range(len(sink.frames)))
+    assert len(sink.frames) <= 10
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_a_sink_that_fails_ends_the_run(drawn: bool) -> None:
+    failure = OSError("the disk is full")
+
+    def fail(result: Result) -> None:
+        if result.frame.index == 7:
+            raise failure
+
+    sink, other, ended = ListSink(drawn, gate=fail), ListSink(drawn), Event()
+    pipeline = run_to_end(ListedSource(None), [sink, other], on_end=ended.set)
+    assert pipeline.failure is failure
+    assert sink.frames == other.frames == list(range(7))
+    assert ended.is_set()
+
+
+def test_a_drawing_that_fails_ends_the_run() -> None:
+    def fail(*arguments: Any) -> None:
+        raise ValueError("no paint")
+
+    pipeline = run_to_end(ListedSource(None), [ListSink(drawn=True)], draw=fail)
+    assert str(pipeline.failure) == "no paint"
+
+
+def test_the_first_failure_is_told() -> None:
+    """The source's, though the sink fails over what was on its way."""
+    told = Event()
+
+    def late(result: Result) -> None:
+        told.wait(30)
+        raise OSError("later")
+
+    class Failing(ListedSource):
+        def read(self) -> Any:
+            try:
+                return super().read()
+            except SourceError:
+                threading.Timer(0.2, told.set).start()
+                raise
+
+    pipeline = run_to_end(Failing(3, failure=SourceError("first")), [ListSink(gate=late)])
+    assert str(pipeline.failure) == "first"
+
+
+# Ends.
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_short_sources(count: int) -> None:
+    sink, ended = ListSink(), Event()
+    pipeline = run_to_end(ListedSource(count), [sink], batch=4, on_end=ended.set)
+    assert pipeline.failure is None
+    assert sink.frames == list(range(count))
+    assert ended.is_set()
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_max_frames_counts_results(live: bool) -> None:
+    sink = ListSink()
+    pipeline = run_to_end(ListedSource(None, live), [sink], stub_detector(sleep=0.001), max_frames=9, batch=4)
+    assert len(sink.frames) == pipeline.timing.frames == 9
+
+
+def test_duration_counts_from_the_first_frame() -> None:
+    source = ListedSource(None, live=True, gate=lambda index: time.sleep(0.01 if index else 0.6))
+    sink = ListSink()
+    run_to_end(source, [sink], duration=0.3)
+    assert len(sink.frames) > 1, "the wait for the first frame is no part of it"
+
+
+def test_a_stop_from_outside() -> None:
+    source, sink = ListedSource(None), ListSink()
+    pipeline = Pipeline(source, stub_detector(), [sink], nothing_drawn, timing=Timing(), stop=Event())
+    pipeline.start()
+    wait_until(lambda: len(sink.frames) > 5)
+    pipeline.stop()
+    assert pipeline.failure is None
+    assert sink.frames == list(range(len(sink.frames)))
+    count = source.given
+    time.sleep(0.05)
+    assert source.given == count
+
+
+def test_a_stop_while_everyone_waits() -> None:
+    """A sink that is stuck until the end, and full queues before it."""
+    stop = Event()
+    sink = ListSink(gate=lambda result: stop.wait(30) and None)
+    source = ListedSource(None)
+    pipeline = Pipeline(source, stub_detector(), [sink], nothing_drawn, timing=Timing(), stop=stop)
+    pipeline.start()
+    wait_until(lambda: source.given >= 9)
+    time.sleep(0.1)
+    assert source.given <= IN_FLIGHT_FILE + 1
+    pipeline.stop()
+    assert sink.frames == [0]
+
+
+def test_the_caller_is_woken() -> None:
+    ticks: list[float] = []
+    source = ListedSource(3, gate=lambda index: time.sleep(0.25))
+    pipeline = Pipeline(source, stub_detector(), [ListSink()], nothing_drawn, timing=Timing(), stop=Event())
+    pipeline.start()
+    pipeline.join(lambda: ticks.append(time.monotonic()))
+    assert len(ticks) >= 3
+
+
+# Steering.
+
+
+def test_a_paused_file_waits() -> None:
+    source, sink = ListedSource(None), ListSink()
+    pipeline = Pipeline(source, stub_detector(), [sink], nothing_drawn, timing=Timing(), stop=Event())
+    pipeline.start()
+    wait_until(lambda: len(sink.frames) > 3)
+    pipeline.paused.set()
+    time.sleep(0.2)
+    wait_until(lambda: source.given == len(sink.frames))
+    count = source.given
+    time.sleep(0.2)
+    assert source.given == len(sink.frames) == count
+    pipeline.paused.clear()
+    wait_until(lambda: len(sink.frames) > count + 3)
+    pipeline.stop()
+    assert sink.frames == list(range(len(sink.frames)))
+
+
+def test_a_paused_camera_runs_on() -> None:
+    source = ListedSource(None, live=True, gate=lambda index: time.sleep(0.001))
+    pipeline = Pipeline(source, stub_detector(), [ListSink()], nothing_drawn, timing=Timing(), stop=Event())
+    pipeline.paused.set()
+    pipeline.start()
+    wait_until(lambda: source.given > 20)
+    pipeline.stop()
+
+
+def test_the_detector_may_be_replaced_on_the_way() -> None:
+    counts: list[int] = []
+    sink = ListSink(gate=lambda result: counts.append(len(result.detections)))
+    pipeline = Pipeline(
+        ListedSource(None), stub_detector(score=0.2), [sink], nothing_drawn, timing=Timing(), stop=Event()
+    )
+    pipeline.start()
+    wait_until(lambda: max(counts, default=0) >= 2)
+    pipeline.detector = pipeline.detector.with_score(0.95)
+    seen = len(counts)
+    wait_until(lambda: len(counts) > seen + IN_FLIGHT_FILE + 10)
+    pipeline.stop()
+    assert set(counts[seen + IN_FLIGHT_FILE :]) == {0}
+
+
+# Who sees what.
+
+
+def test_plain_sinks_see_frames_before_anything_is_drawn() -> None:
+    order: list[str] = []
+
+    class Looking(ListSink):
+        def write(self, result: Result) -> None:
+            order.append(f"{'drawn' if self.drawn else 'plain'} {result.frame.image.max()}")
+
+    def draw(image: Any, detections: Any, timing: Any) -> None:
+        image[:] = 255
+
+    run_to_end(ListedSource(2), [Looking(drawn=True), Looking(drawn=False)], draw=draw)
+    assert order == ["plain 0", "drawn 255", "plain 1", "drawn 255"]
+
+
+def test_nothing_is_drawn_for_nobody() -> None:
+    calls: list[int] = []
+    run_to_end(ListedSource(5), [ListSink()], draw=lambda *arguments: calls.append(1))
+    assert not calls
+
+
+def test_every_stage_has_its_time() -> None:
+    pipeline = run_to_end(ListedSource(5), [ListSink(drawn=True)], stub_detector(sleep=0.01))
+    stages = pipeline.timing.stats().stages_ms
+    assert all(value > 0 for value in stages.values())
+    assert stages["inference"] >= 10

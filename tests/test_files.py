@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ssdcam.files import exists, same_file, write_whole
+
+OLD, NEW = b"old" * 100, b"new" * 1000
+
+
+def only(folder: Path, name: str) -> Path:
+    """The one file that a folder holds."""
+    assert [path.name for path in folder.iterdir()] == [name]
+    return folder / name
+
+
+class TestWriteWhole:
+    def test_makes_a_file(self, tmp_path: Path) -> None:
+        write_whole(tmp_path / "a", NEW)
+        assert only(tmp_path, "a").read_bytes() == NEW
+
+    def test_replaces_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(OLD)
+        write_whole(tmp_path / "a", NEW)
+        assert only(tmp_path, "a").read_bytes() == NEW
+
+    def test_in_the_current_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        write_whole(Path("a"), NEW)
+        assert only(tmp_path, "a").read_bytes() == NEW
+
+    @pytest.mark.parametrize("name", ["x" * 255, "new\nline", "\udcff\udcfe", "猫", "-rf"])
+    def test_any_name(self, name: str, tmp_path: Path) -> None:
+        write_whole(tmp_path / name, NEW)
+        assert only(tmp_path, name).read_bytes() == NEW
+
+    @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+    def test_a_new_file_has_the_usual_mode(self, umask: int, tmp_path: Path) -> None:
+        before = os.umask(umask)
+        try:
+            write_whole(tmp_path / "a", NEW)
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
+
+    @pytest.mark.parametrize("mode", [0o600, 0o644, 0o755])
+    def test_a_replaced_file_keeps_its_mode(self, mode: int, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(OLD)
+        (tmp_path / "a").chmod(mode)
+        write_whole(tmp_path / "a", NEW)
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == mode
+
+    def test_a_link_is_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "target").write_bytes(OLD)
+        (tmp_path / "link").symlink_to("target")
+        write_whole(tmp_path / "link", NEW)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "target").read_bytes() == NEW
+
+    def test_a_link_to_nothing_makes_what_it_names(self, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to("target")
+        write_whole(tmp_path / "link", NEW)
+        assert (tmp_path / "target").read_bytes() == NEW
+
+    def test_a_link_in_a_circle_gives_way(self, tmp_path: Path) -> None:
+        (tmp_path / "a").symlink_to("a")
+        write_whole(tmp_path / "a", NEW)
+        assert only(tmp_path, "a").read_bytes() == NEW
+
+    def test_another_name_of_the_file_keeps_the_old(self, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(OLD)
+        (tmp_path / "b").hardlink_to(tmp_path / "a")
+        write_whole(tmp_path / "a", NEW)
+        assert (tmp_path / "b").read_bytes() == OLD
+
+    def test_a_device_stays_a_device(self) -> None:
+        write_whole(Path("/dev/null"), NEW)
+        assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+    @pytest.mark.parametrize(
+        ("name", "error"),
+        [("gone/a", FileNotFoundError), ("file/a", NotADirectoryError), ("folder", OSError), ("x" * 256, OSError)],
+    )
+    def test_an_error_leaves_no_trace(self, name: str, error: type[OSError], tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "file").write_bytes(OLD)
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(error):
+            write_whole(tmp_path / name, NEW)
+        assert sorted(tmp_path.rglob("*")) == before
+        assert (tmp_path / "file").read_bytes() == OLD
+
+    def test_a_full_disk_leaves_the_old_file(self, tmp_path: Path) -> None:
+        pytest.importorskip("resource")
+        (tmp_path / "a").write_bytes(OLD)
+        script = (
+            "import resource, sys, pathlib, ssdcam.files\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+            "try: ssdcam.files.write_whole(pathlib.Path(sys.argv[1]), bytes(2000))\n"
+            "except OSError as error: print(error.strerror)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", script, tmp_path / "a"], capture_output=True, check=True)
+        assert done.stdout == b"File too large\n"
+        assert only(tmp_path, "a").read_bytes() == OLD
+
+    def test_threads_do_not_mix(self, tmp_path: Path) -> None:
+        contents = [bytes([i]) * 100_000 for i in range(8)]
+        threads = [threading.Thread(target=write_whole, args=(tmp_path / "a", content)) for content in contents]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert only(tmp_path, "a").read_bytes() in contents
+
+
+WRITE_FOR_EVER = """
+import itertools, pathlib, signal, sys
+from ssdcam.files import write_whole
+
+def stop(*_):
+    raise SystemExit(3)
+
+signal.signal(signal.SIGTERM, stop)
+path = pathlib.Path(sys.argv[1])
+print("ready", flush=True)
+for i in itertools.count():
+    write_whole(path, b"%d\\n" % (i % 10) * 300_000)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_file_is_whole_whatever_ends_the_process(number: signal.Signals, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    for i in range(8):
+        with subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, path], stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            process.stdout.readline()
+            time.sleep(0.05 + 0.007 * i)
+            process.send_signal(number)
+        content = path.read_bytes()
+        assert content == content[:2] * 300_000
+        # A process that can tidy up does.
+        if number == signal.SIGTERM:
+            only(tmp_path, "a")
+
+
+class TestLookingAtFiles:
+    def test_exists(self, tmp_path: Path) -> None:
+        (tmp_path / "a").touch()
+        (tmp_path / "link").symlink_to("nowhere")
+        (tmp_path / "circle").symlink_to("circle")
+        assert exists(tmp_path / "a")
+        assert exists(tmp_path)
+        for name in ("b", "link", "circle", "a/b", "x" * 300):
+            assert not exists(tmp_path / name)
+
+    def test_same_file(self, tmp_path: Path) -> None:
+        (tmp_path / "a").touch()
+        (tmp_path / "b").touch()
+        (tmp_path / "soft").symlink_to("a")
+        (tmp_path / "hard").hardlink_to(tmp_path / "a")
+        for name in ("a", "soft", "hard", "../" + tmp_path.name + "/a"):
+            assert same_file(tmp_path / "a", tmp_path / name)
+        for name in ("b", "gone", "x" * 300):
+            assert not same_file(tmp_path / "a", tmp_path / name)
+            assert not same_file(tmp_path / name, tmp_path / "a")
