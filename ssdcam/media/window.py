@@ -99,12 +99,18 @@ class Window:
             The key that was pressed, ``escape`` for Esc, ``closed`` once the window was closed; None if nothing was.
         """
         code = cv2.waitKey(5)
-        if self._shown and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+        if self._shown and not self._is_open():
             return "closed"
         if code < 0:
             return None
         code &= 0xFF
         return "escape" if code == _ESCAPE else chr(code).lower()
+
+    def _is_open(self) -> bool:
+        try:
+            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:  # OpenCV 5 with Qt, once its only window was closed
+            return False
 
     def toggle_full_screen(self) -> None:
         """From a window to the whole screen and back."""

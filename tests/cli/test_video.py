@@ -1,0 +1,566 @@
+"""``ssdcam video`` from outside: what comes in against what goes out, and how runs end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssdcam.media.av import av
+from ssdcam.records import read_records
+from ssdcam.records.record import to_json
+
+from ..media import clips
+from ..media.sources.videos import MILLISECOND, decoded_times, make_video, number_of, turn
+from .running import GUARD, INSTALLED, STUBBED, one_line, records, run, start
+
+QUICK = ("--preset", "ultrafast")
+
+# A third of the smallest step between two frames here; Matroska counts in whole milliseconds.
+CLOSE = 1.01e-3
+
+SHARED = (
+    "bottle-detection.mp4",
+    "car-detection.mp4",
+    "h265-small.mp4",
+    "nasa-two-streams-audio.mp4",
+    "one-by-one-person-detection.mp4",
+    "rotated-90.mov",
+)
+
+
+def uneven(count: int) -> list[int]:
+    """Times in milliseconds as a phone makes them: never the same step twice."""
+    return np.cumsum([0, *np.random.default_rng(4).integers(5, 200, count - 1)]).tolist()
+
+
+MADE: Mapping[str, Callable[[Path], Any]] = {
+    "variable.mp4": lambda path: make_video(path, uneven(40), MILLISECOND),
+    "variable.mkv": lambda path: make_video(path, uneven(40), MILLISECOND),
+    "ntsc.mp4": lambda path: make_video(path, range(60), Fraction(1001, 30000), rate=Fraction(30000, 1001)),
+    "ntsc-double.mkv": lambda path: make_video(path, range(90), Fraction(1001, 60000), rate=Fraction(60000, 1001)),
+    "odd.mp4": lambda path: make_video(path, range(20), size=(97, 73), pixels="yuv444p"),
+    "ten-bit.mp4": lambda path: make_video(path, range(20), pixels="yuv420p10le"),
+    "shuffled.mkv": lambda path: make_video(path, range(50), b_frames=3),
+    "transport.ts": lambda path: make_video(path, range(40), codec="mpeg2video", options={"b": "800000"}),
+    "late.mp4": lambda path: make_video(path, range(15, 45)),
+    "no-duration.mp4": lambda path: make_video(
+        path, range(40), container_options={"movflags": "frag_keyframe+empty_moov"}
+    ),
+    "sound-late.mp4": lambda path: clips.film(path, sound_begins=0.7, sound_seconds=1.2),
+    "sound-late.mkv": lambda path: clips.film(path, sound_begins=0.7, sound_seconds=1.2),
+    "sound-first.mp4": lambda path: clips.film(path, video_begins=0.7),
+    "sound-first.mkv": lambda path: clips.film(path, video_begins=0.7),
+}
+
+
+@pytest.fixture(params=[*SHARED, *MADE])
+def any_video(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Every video that there is and that is whole."""
+    if request.param in MADE:
+        path = tmp_path / request.param
+        MADE[request.param](path)
+        return path
+    shared: Path = request.getfixturevalue("shared")
+    return shared / "videos" / request.param
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Forty numbered frames, 30 a second."""
+    return make_video(tmp_path / "clip.mp4", range(40))
+
+
+def sounds(path: Path) -> list[tuple[float, bytes]]:
+    """Packets of the first sound: times in seconds, and what is in them."""
+    try:
+        return [(float(packet.time), packet.data) for packet in clips.packets(path, "audio")]
+    except IndexError:
+        return []
+
+
+def duration(path: Path) -> float:
+    with av.open(str(path)) as container:
+        assert container.duration is not None
+        return container.duration / 1e6
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a process says until its end."""
+    try:
+        return process.communicate(timeout=GUARD)
+    finally:
+        process.kill()
+
+
+# What goes in comes out.
+
+
+def test_frames_times_and_sound_are_kept(any_video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out" / f"result{'.mkv' if any_video.suffix == '.mkv' else '.mp4'}"
+    out.parent.mkdir()
+    done = run("video", any_video, "-o", out, "--json", "--no-fps", *QUICK)
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = decoded_times(any_video)
+
+    found = records(done.stdout)
+    assert [record["frame"] for record in found] == list(range(len(expected)))
+    np.testing.assert_allclose([record["time"] for record in found], expected, rtol=0, atol=1e-6)
+    assert {record["source"] for record in found} == {str(any_video)}
+    assert len({json.dumps(record["detections"]) for record in found}) > len(found) / 50, "it looks at one frame only"
+
+    times = clips.frame_times(out)
+    assert len(times) == len(expected)
+    heard, kept = sounds(any_video), sounds(out)
+    assert [data for _, data in kept] == [data for _, data in heard]
+    # Times are the input's own, however late pictures or sound begin; only a transport stream's clock is reset.
+    shift = min([expected[0], *(at for at, _ in heard[:1])]) if any_video.suffix == ".ts" else 0.0
+    np.testing.assert_allclose(times, np.subtract(expected, shift), rtol=0, atol=CLOSE)
+    np.testing.assert_allclose([at for at, _ in kept], [at - shift for at, _ in heard], rtol=0, atol=CLOSE)
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        record = found[0]
+        size = record["width"] + record["width"] % 2, record["height"] + record["height"] % 2
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.codec_context.width, stream.codec_context.height) == size
+        assert len(container.streams.audio) == (1 if heard else 0)
+
+
+@pytest.mark.parametrize("name", ["car-detection.mp4", "h265-small.mp4", "rotated-90.mov", "bottle-detection.mp4"])
+def test_duration_is_kept(shared: Path, tmp_path: Path, name: str) -> None:
+    """Of files whose first video is the longest thing in them."""
+    source, out = shared / "videos" / name, tmp_path / "out.mp4"
+    assert run("video", source, "-o", out, "--json", "--no-fps", *QUICK).returncode == 0
+    with av.open(str(source)) as container:
+        frame = float(1 / container.streams.video[0].average_rate)
+    assert duration(out) == pytest.approx(duration(source), abs=frame)
+
+
+def test_a_raw_stream_has_times_all_the_same(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "raw.h264", range(30), Fraction(1, 25), rate=25)
+    done = run("video", source, "-o", tmp_path / "out.mp4", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    steps = np.diff([record["time"] for record in records(done.stdout)])
+    assert len(steps) == 29
+    assert (steps > 0).all()
+    assert len(clips.frame_times(tmp_path / "out.mp4")) == 30
+
+
+def test_pictures_stay_in_order_and_upright(tmp_path: Path, clip: Path) -> None:
+    turn(clip, 1)
+    out = tmp_path / "out.mp4"
+    done = run("video", clip, "-o", out, "--no-fps", "--no-labels", "--line-width", "1", "--score", "1", "--crf", "10")
+    assert done.returncode == 0
+    pictures = [picture for _, picture in clips.frames(out)]
+    assert {picture.shape for picture in pictures} == {(96, 72, 3)}
+    assert [number_of(np.rot90(picture)) for picture in pictures] == list(range(40))
+
+
+def test_what_is_found_is_drawn(tmp_path: Path, clip: Path) -> None:
+    """Where nothing is found the picture stays as it is; else it does not."""
+    source = [picture.astype(int) for _, picture in clips.frames(clip)]
+    changed = {}
+    for score in ("0.5", "1"):
+        out = tmp_path / f"{score}.mp4"
+        assert run("video", clip, "-o", out, "--score", score, "--no-fps", "--crf", "5").returncode == 0
+        pairs = zip(source, clips.frames(out), strict=True)
+        changed[score] = sum(np.abs(before - after).max() > 100 for before, (_, after) in pairs)
+    assert changed["1"] == 0
+    assert changed["0.5"] > 10
+
+
+def test_figures_are_drawn_unless_told_not_to(tmp_path: Path, clip: Path) -> None:
+    for name, options in (("with", ()), ("without", ("--no-fps",))):
+        assert run("video", clip, "-o", tmp_path / f"{name}.mp4", "--score", "1", *options).returncode == 0
+    shown, plain = (clips.frames(tmp_path / f"{name}.mp4")[-1][1].astype(int) for name in ("with", "without"))
+    assert np.abs(shown - plain).max() > 50
+
+
+# What is no video, or not a whole one.
+
+
+def damaged(path: Path) -> Path:
+    make_video(path, range(200), options={"g": "10"}, container_options={"movflags": "faststart"})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+@pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv"])
+def test_a_truncated_file_gives_what_is_there(tmp_path: Path, name: str) -> None:
+    source, out = damaged(tmp_path / name), tmp_path / f"out{Path(name).suffix}"
+    done = run("video", source, "-o", out, "--json", "--no-fps", "--score", "1", "--crf", "10")
+    assert done.returncode == 1
+    assert name in one_line(done.stderr)
+    found = records(done.stdout)
+    assert 50 < len(found) < 200
+    assert [record["frame"] for record in found] == list(range(len(found)))
+    numbers = [number_of(picture) for _, picture in clips.frames(out)]
+    assert len(numbers) == len(found)
+    assert numbers[:-10] == list(range(len(numbers) - 10)), "only what lies at the cut may be spoilt"
+
+
+def test_a_corrupted_file_gives_what_can_be_decoded(shared: Path, tmp_path: Path) -> None:
+    source, out = shared / "videos/corrupted.mp4", tmp_path / "out.mp4"
+    done = run("video", source, "-o", out, "--json", "--stats", tmp_path / "stats.json")
+    assert done.returncode == 1
+    assert "corrupted.mp4" in one_line(done.stderr)
+    found = records(done.stdout)
+    assert len(found) == len(decoded_times(source)) == len(clips.frame_times(out)) > 0
+    assert json.loads((tmp_path / "stats.json").read_text())["frames"] == len(found)
+
+
+def no_frames(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        container.start_encoding()
+
+
+NO_VIDEOS: Mapping[str, Callable[[Path], Any]] = {
+    "empty.mp4": lambda path: path.touch(),
+    "text.mp4": lambda path: path.write_text("This is no video.\n" * 100),
+    "no-frames.mkv": no_frames,
+    "noise.mp4": lambda path: path.write_bytes(np.random.default_rng(0).bytes(50_000)),
+    "missing.mp4": lambda path: None,
+}
+
+
+@pytest.mark.parametrize("name", NO_VIDEOS)
+def test_what_is_no_video_is_told_in_a_line(tmp_path: Path, name: str) -> None:
+    NO_VIDEOS[name](tmp_path / name)
+    done = run("video", tmp_path / name, "-o", tmp_path / "out.mp4", "--json")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert name in one_line(done.stderr)
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_bad_one_among_good_ones(tmp_path: Path, clip: Path) -> None:
+    shutil.copy(clip, tmp_path / "a.mp4")
+    shutil.copy(clip, tmp_path / "c.mkv")  # whatever the name says
+    NO_VIDEOS["text.mp4"](tmp_path / "b.mp4")
+    inputs = [tmp_path / name for name in ("a.mp4", "b.mp4", "c.mkv")]
+    done = run("video", *inputs, "-o", tmp_path / "out", "--json")
+    assert done.returncode == 1
+    assert "b.mp4" in one_line(done.stderr)
+    assert [record["source"] for record in records(done.stdout)] == [str(inputs[0])] * 40 + [str(inputs[2])] * 40
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.name[0] != ".") == ["a.mp4", "c.mkv"]
+    assert all(len(clips.frame_times(tmp_path / "out" / name)) == 40 for name in ("a.mp4", "c.mkv"))
+
+
+def test_a_quoted_glob_and_a_folder(tmp_path: Path, clip: Path) -> None:
+    shutil.copy(clip, tmp_path / "other.mp4")
+    (tmp_path / "notes.txt").write_text("not looked at")
+    for inputs in ("*.mp4", "."):
+        done = run("video", inputs, "--json", "--max-frames", "3", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        names = [Path(record["source"]).name for record in records(done.stdout)]
+        assert names == ["clip.mp4"] * 3 + ["other.mp4"] * 3
+
+
+# Which frames.
+
+
+@pytest.mark.parametrize(
+    ("options", "frames"),
+    [
+        (("--start", "0.5"), range(15, 40)),
+        (("--end", "0.5"), range(15)),
+        (("--start", "0.2", "--end", "0.8"), range(6, 24)),
+        (("--start", "00:00.2", "--end", "0:0:0.8"), range(6, 24)),
+        (("--stride", "3"), range(0, 40, 3)),
+        (("--max-frames", "7"), range(7)),
+        (("--start", "0.5", "--stride", "4", "--max-frames", "5"), range(15, 35, 4)),
+        (("--batch", "4"), range(40)),
+        (("--batch", "64", "--max-frames", "3"), range(3)),
+    ],
+    ids=str,
+)
+def test_parts_of_a_video(tmp_path: Path, clip: Path, options: tuple[str, ...], frames: range) -> None:
+    out = tmp_path / "out.mp4"
+    done = run("video", clip, "--json", "-o", out, "--no-fps", "--score", "1", "--crf", "10", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = records(done.stdout)
+    assert [record["frame"] for record in found] == list(frames)
+    assert [record["time"] for record in found] == pytest.approx([index / 30 for index in frames], abs=1e-3)
+    pictures = clips.frames(out)
+    assert [number_of(picture) for _, picture in pictures] == list(frames)
+    # The output begins at its first frame, or at --start.
+    assert [at for at, _ in pictures] == pytest.approx([(i - frames[0]) / 30 for i in frames], abs=CLOSE)
+
+
+def test_sound_is_cut_with_the_pictures(tmp_path: Path) -> None:
+    source, out = clips.film(tmp_path / "film.mp4", burst=1.0), tmp_path / "out.mp4"
+    assert run("video", source, "-o", out, "--start", "0.6", "--end", "1.6").returncode == 0
+    assert clips.burst_time(out) == pytest.approx(0.4, abs=0.005)
+    samples, begins, rate = clips.sound(out)
+    assert begins + len(samples) / rate == pytest.approx(1.0, abs=0.05)
+    assert len(clips.frame_times(out)) == 25
+
+
+def test_batches_change_nothing(tmp_path: Path, shared: Path, tiny_model: Path) -> None:
+    """With a real network, in the command as it is installed."""
+    video = shared / "videos/h265-small.mp4"
+    lines = [
+        run("video", video, "--json", "-m", tiny_model, "--score", "0.3", "--batch", batch, command=INSTALLED)
+        for batch in (1, 4)
+    ]
+    assert [(done.returncode, done.stderr) for done in lines] == [(0, "")] * 2
+    one, four = (records(done.stdout) for done in lines)
+    assert len(one) == len(four) == 10
+    assert sum(len(record["detections"]) for record in one) > 10
+    for a, b in zip(one, four, strict=True):
+        for found, other in zip(a.pop("detections"), b.pop("detections"), strict=True):
+            assert found.pop("score") == pytest.approx(other.pop("score"), abs=2e-4)
+            assert found.pop("box") == pytest.approx(other.pop("box"), abs=0.05)
+            assert found == other
+        assert a == b
+
+
+def test_real_objects_in_a_real_video(shared: Path, coco_tflite: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    options = ("-m", coco_tflite, "--classes", "bottle", "--start", "1", "--max-frames", "12", "--json")
+    done = run("video", shared / "videos/bottle-detection.mp4", "-o", out, *options, command=INSTALLED)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = records(done.stdout)
+    assert [record["frame"] for record in found] == list(range(30, 42))
+    assert {each["label"] for record in found for each in record["detections"]} == {"bottle"}
+    assert all(record["detections"] for record in found)
+    assert len(clips.frame_times(out)) == 12
+
+
+# Where results go.
+
+
+@pytest.mark.parametrize("target", ["r.jsonl", "r.csv", "r.json", "voc:boxes", "yolo:boxes"])
+def test_records_read_back_as_they_were_printed(tmp_path: Path, clip: Path, target: str) -> None:
+    done = run("video", clip.name, "--json", "--records", target, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = records(done.stdout)
+    assert any(record["detections"] for record in printed)
+    assert not all(record["detections"] for record in printed)
+    prefix, _, name = target.partition(":")
+    place = f"{prefix}:{tmp_path / name}" if name else str(tmp_path / target)
+    back = [to_json(record) for record in read_records(place)]
+    if target == "r.csv":  # a row a detection: frames without any have none
+        printed = [record for record in printed if record["detections"]]
+    assert len(back) == len(printed)
+    for one, other in zip(back, printed, strict=True):
+        assert (one["frame"], one["width"], one["height"]) == (other["frame"], other["width"], other["height"])
+        if "time" in one:
+            assert one["time"] == pytest.approx(other["time"], abs=1e-6)
+        for found, expected in zip(one["detections"], other["detections"], strict=True):
+            assert (found["label"], found["class_id"]) == (expected["label"], expected["class_id"]) or prefix == "voc"
+            assert found["label"] == expected["label"]
+            assert found["score"] == pytest.approx(expected["score"], abs=1e-4)
+            assert found["box"] == pytest.approx(expected["box"], abs=0.02)
+
+
+def test_jsonl_is_what_json_prints(tmp_path: Path, clip: Path) -> None:
+    done = run("video", clip, "--json", "--records", tmp_path / "r.jsonl")
+    assert (tmp_path / "r.jsonl").read_text() == done.stdout
+
+
+def test_crops(tmp_path: Path, clip: Path) -> None:
+    done = run("video", clip, "--json", "--crops", tmp_path / "crops")
+    count = sum(len(record["detections"]) for record in records(done.stdout))
+    names = [path.name for path in (tmp_path / "crops").iterdir()]
+    assert len(names) == count > 40
+    assert all(name.startswith("clip_0000") and name.endswith(".jpg") for name in names)
+
+
+def test_stats_are_as_promised(tmp_path: Path, clip: Path) -> None:
+    stats = tmp_path / "stats.json"
+    done = run("video", clip, "-o", tmp_path / "out.mp4", "--stats", stats)
+    assert done.returncode == 0
+    assert done.stdout.startswith("40 frames in ")
+    figures = json.loads(stats.read_text())
+    assert list(figures) == [
+        "frames", "dropped", "wall_s", "fps", "latency_ms", "stages_ms", "model", "engine", "precision", "device"
+    ]  # fmt: skip
+    assert (figures["frames"], figures["dropped"]) == (40, 0)
+    assert figures["fps"] == pytest.approx(40 / figures["wall_s"], rel=0.05)
+    assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p95"]
+    assert list(figures["latency_ms"]) == ["p50", "p95"]
+    assert list(figures["stages_ms"]) == ["decode", "preprocess", "inference", "postprocess", "draw", "encode"]
+    assert all(isinstance(value, float) and value > 0 for value in figures["stages_ms"].values())
+    assert (figures["engine"], figures["precision"], figures["device"]) == ("stub", "fp32", "cpu")
+    assert isinstance(figures["model"], str)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "holds"),
+    [
+        ("h264", "out.mp4", "h264"),
+        (None, "out.webm", "vp9"),
+        (None, "out.avi", "h264"),
+        ("h265", "out.mov", "hevc"),
+        ("mpeg4", "out.mkv", "mpeg4"),
+        ("av1", "out.mp4", "libdav1d"),
+        ("h264", "out.webm", None),
+        ("vp9", "out.avi", None),
+        ("theora", "out.mkv", None),
+        (None, "out.gif", None),
+    ],
+)
+def test_codecs_and_containers(tmp_path: Path, clip: Path, codec: str | None, name: str, holds: str | None) -> None:
+    out = tmp_path / name
+    done = run("video", clip, "-o", out, *(("--codec", codec) if codec else ()), "--max-frames", "8")
+    if holds is None:
+        assert (done.returncode, done.stdout) == (2, "")
+        one_line(done.stderr)
+        assert not out.exists()
+        return
+    assert (done.returncode, done.stderr) == (0, "")
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == holds
+        assert sum(1 for _ in container.decode(stream)) == 8
+
+
+def test_no_audio(tmp_path: Path) -> None:
+    source, out = clips.film(tmp_path / "film.mp4"), tmp_path / "out.mp4"
+    assert run("video", source, "-o", out, "--no-audio").returncode == 0
+    assert sounds(source)
+    assert not sounds(out)
+
+
+# Wrong usage.
+
+
+def test_nothing_to_do_with_results(clip: Path) -> None:
+    done = run("video", clip)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "display" in one_line(done.stderr)
+
+
+def test_a_window_without_a_display_is_left_out_if_there_is_something_else(clip: Path) -> None:
+    done = run("video", clip, "--show", "--json")
+    assert done.returncode == 0
+    assert len(records(done.stdout)) == 40
+    assert "warning: there is no display" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize("target", ["out.mp4", "r.jsonl"])
+def test_what_exists_is_not_overwritten_unasked(tmp_path: Path, clip: Path, target: str) -> None:
+    path = tmp_path / target
+    path.write_text("dear to me")
+    option = "-o" if target == "out.mp4" else "--records"
+    done = run("video", clip, option, path)
+    assert done.returncode == 2
+    assert target in one_line(done.stderr)
+    assert path.read_text() == "dear to me"
+    assert run("video", clip, option, path, "-y").returncode == 0
+    assert path.read_bytes()[:10] != b"dear to me"
+
+
+@pytest.mark.parametrize("way", ["same", "link", "folder"])
+def test_the_input_is_never_overwritten(tmp_path: Path, clip: Path, way: str) -> None:
+    before = clip.read_bytes()
+    out = {"same": clip, "link": tmp_path / "link.mp4", "folder": tmp_path}[way]
+    if way == "link":
+        out.symlink_to(clip)
+    done = run("video", clip, *((tmp_path / "clip.mp4",) if way == "folder" else ()), "-o", out, "-y")
+    assert done.returncode == 2
+    assert "input itself" in one_line(done.stderr)
+    assert clip.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--start", "abc"),
+        ("--start", "5", "--end", "2"),
+        ("--stride", "0"),
+        ("--crf", "99", "-o", "out.mp4"),
+        ("--preset", "sloth", "-o", "out.mp4"),
+        ("--stats", "no/such/stats.json"),
+        ("-o", "no/such/out.mp4"),
+        ("--records", "r.xml"),
+        ("--resume",),
+    ],
+    ids=str,
+)
+def test_wrong_usage(tmp_path: Path, clip: Path, options: tuple[str, ...]) -> None:
+    done = run("video", clip, "--json", *options, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    one_line(done.stderr)
+    assert [path.name for path in tmp_path.iterdir()] == [clip.name]
+
+
+# Resuming, and readers that leave early.
+
+
+def test_resume_after_a_kill(tmp_path: Path) -> None:
+    names = ["a.mp4", "b.mp4", "c.mp4"]
+    for name in names:
+        make_video(tmp_path / name, range(100))
+    command = ("video", *(tmp_path / name for name in names), "-o", tmp_path / "out", "--resume")
+    outputs = [tmp_path / "out" / name for name in names]
+    process = start(*command, env={"SSDCAM_STUB_SLEEP": "0.02"})
+    deadline = time.monotonic() + GUARD
+    while not outputs[1].exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    finish(process)
+    assert outputs[0].exists()
+    assert not outputs[2].exists()
+    finished = outputs[0].stat().st_mtime_ns
+
+    done = run(*command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "200 frames in" in done.stdout
+    assert outputs[0].stat().st_mtime_ns == finished
+    assert [len(clips.frame_times(out)) for out in outputs] == [100] * 3
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names, "markers stay behind"
+    assert run(*command).stdout.startswith("0 frames"), "a third run has nothing left to do"
+
+
+def test_resume_asks_about_what_another_program_left(tmp_path: Path, clip: Path) -> None:
+    """Without --resume, the unfinished is as precious as anything else."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / clip.name).write_text("something else")
+    done = run("video", clip, clip.parent, "-o", tmp_path / "out")
+    assert done.returncode == 2
+    one_line(done.stderr)
+
+
+@pytest.mark.parametrize("with_output", [False, True])
+def test_a_reader_that_has_enough(tmp_path: Path, with_output: bool) -> None:
+    """`ssdcam video --json | head -1` ends quietly; a file that is written besides is written to its end."""
+    source, out = make_video(tmp_path / "long.mp4", range(600)), tmp_path / "out.mp4"
+    output = ("-o", out, "--score", "1", "--no-fps", "--crf", "10") if with_output else ()
+    process = start("video", source, "--json", *output, env={"SSDCAM_STUB_SLEEP": "0.003"})
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["frame"] == 0
+    process.stdout.close()
+    try:
+        assert process.wait(GUARD) == 0
+        assert process.stderr.read() == ""
+    finally:
+        process.kill()
+        process.stderr.close()
+    if with_output:
+        assert [number_of(picture) for _, picture in clips.frames(out)] == list(range(600))
+
+
+def test_the_installed_command_is_the_same(tmp_path: Path, clip: Path, tiny_model: Path) -> None:
+    """The stub stands for the detector alone: the same command line goes through with a real one."""
+    out, stats = tmp_path / "out.mp4", tmp_path / "stats.json"
+    options = ("-o", out, "--json", "--stats", stats, "-m", tiny_model, "--score", "0.3", "--max-det", "5")
+    done = run("video", clip, *options, command=INSTALLED)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [len(record["detections"]) for record in records(done.stdout)] == [5] * 40
+    assert clips.frame_times(out) == pytest.approx([index / 30 for index in range(40)], abs=CLOSE)
+    figures = json.loads(stats.read_text())
+    assert (figures["frames"], figures["engine"], figures["precision"]) == (40, "torch", "fp32")
+    assert figures["model"] == str(tiny_model)
+    assert STUBBED != INSTALLED
