@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdcam.cli import console, options, session
+from ssdcam.cli.progress import counted
 from ssdcam.errors import ImageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,10 @@ def command(
     printer = session.Printer(others=bool(output or records or crops or show))
     with ExitStack() as stack:
         writer = stack.enter_context(open_records(records, labels=detector.labels)) if records else None
-        for picture in stack.enter_context(_progress(pictures)):
+        # On a terminal the results that go by show how far it is.
+        if isinstance(pictures, list) and not sys.stdout.isatty():
+            pictures = stack.enter_context(counted(pictures, "looking"))
+        for picture in pictures:
             try:
                 if isinstance(picture, ImageError):
                     raise picture
@@ -142,25 +146,6 @@ def _arguments(paths: tuple[str, ...]) -> Iterator[str]:
             yield from (line for line in lines if line)
         else:
             yield path
-
-
-@contextmanager
-def _progress(pictures: Iterable[Picture | ImageError]) -> Iterator[Iterable[Picture | ImageError]]:
-    """A bar on stderr for many pictures, unless a terminal shows the results go by anyway."""
-    if not isinstance(pictures, list) or len(pictures) < 2 or sys.stdout.isatty() or not console.shows_progress():
-        yield pictures
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.1f}/s" if task.speed else "")  # there is none before the second picture
-
-    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=False) as progress:
-        yield progress.track(pictures)
 
 
 def _for_people(record: Record) -> str:

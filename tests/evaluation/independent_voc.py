@@ -1,9 +1,8 @@
-"""Mean average precision of a detector on a PASCAL VOC folder: 11-point, IoU 0.5, as VOC2007 has it.
+"""VOC2007's mean average precision, 11-point at IoU 0.5, written apart from ssdcam.evaluation and shared with nothing.
 
-    python benchmarks/voc_map.py ../shared/data/voc -m ../shared/weights/coco_ssd_mobilenet_v1/detect.tflite
+    python independent_voc.py VOC_FOLDER -m detect.tflite
 
-A detector with COCO's names is scored on the classes of VOC that have a counterpart. It runs `ssdcam.load(...).detect`,
-the code that `ssdcam image` runs. Serves until the command line can evaluate.
+What `ssdcam eval --metric voc07` says is compared with what this says.
 """
 
 from __future__ import annotations

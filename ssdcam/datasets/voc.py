@@ -1,0 +1,126 @@
+"""PASCAL VOC: ``ImageSets/Main/SPLIT.txt``, ``Annotations/ID.xml`` and ``JPEGImages/ID.jpg``.
+
+VOC counts pixels from 1 and means both corners to be inside the box (VOC2007 development kit, section 5.2), so that
+``xmin`` 1, ``xmax`` 1 is one pixel, whose edges are 0 and 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.parsers import expat
+
+from ssdcam.datasets.layout import (
+    Layout,
+    RawObject,
+    RawPart,
+    RawPhoto,
+    Troubles,
+    list_pictures,
+    read_text,
+)
+
+LOOKED_FOR = "ImageSets/Main/*.txt (VOC)"
+
+
+def find_voc(path: Path) -> Layout | None:
+    """The VOC data set that a folder is, if it is one."""
+    if not (path / "ImageSets/Main").is_dir():
+        return None
+    lists = sorted((path / "ImageSets/Main").glob("*.txt"))
+    splits: dict[str, Callable[[Troubles], RawPart]] = {
+        one.stem: partial(_read, path, partial(_ids, one)) for one in lists
+    }
+    return Layout("VOC", splits, partial(_read, path, lambda: sorted(p.stem for p in _annotations(path))))
+
+
+def _annotations(path: Path) -> Iterable[Path]:
+    return (path / "Annotations").glob("*.xml")
+
+
+def _ids(path: Path) -> list[str]:
+    """The first word of each line: lists of one class state after it whether the photo shows the class."""
+    return [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
+
+
+def _read(path: Path, ids: Callable[[], list[str]], troubles: Troubles) -> RawPart:
+    wanted = ids()
+    pictures = {picture.stem: picture for picture in list_pictures(path / "JPEGImages")}
+    # Every part must number the classes alike, and VOC lists them nowhere but in the annotations.
+    trees = {annotation.stem: _parse(annotation) for annotation in sorted(_annotations(path))}
+    names = {
+        thing.findtext("name", "").strip()
+        for tree in trees.values()
+        if isinstance(tree, ElementTree.Element)
+        for thing in tree.iterfind("object")
+    }
+    return RawPart(tuple(sorted(names - {""})), _photos(path, wanted, trees, pictures, troubles))
+
+
+def _photos(
+    path: Path,
+    ids: Iterable[str],
+    trees: dict[str, ElementTree.Element | str],
+    pictures: dict[str, Path],
+    troubles: Troubles,
+) -> Iterator[RawPhoto]:
+    for name in ids:
+        annotation = path / "Annotations" / f"{name}.xml"
+        tree = trees.get(name, "no such file")
+        if isinstance(tree, str):
+            troubles.add(f"{annotation}: {tree}", photos=1)
+            continue
+        try:
+            width, height = (_size(tree, side) for side in ("width", "height"))
+        except ValueError as error:
+            troubles.add(f"{annotation}: {error}", photos=1)
+            continue
+        picture = pictures.get(name, path / "JPEGImages" / f"{name}.jpg")
+        yield RawPhoto(name, picture, width, height, tuple(_objects(annotation, tree, troubles)))
+
+
+def _parse(path: Path) -> ElementTree.Element | str:
+    """An annotation, or what is wrong with it."""
+    try:
+        # expat fetches nothing from outside the file and stops entities that grow without end
+        return ElementTree.fromstring(path.read_bytes())  # noqa: S314
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    except ElementTree.ParseError as error:
+        return f"line {error.position[0]}: is no XML or cut short: {expat.ErrorString(error.code)}"
+    except (ValueError, LookupError) as error:  # LookupError: an encoding nobody knows
+        return str(error)
+
+
+def _size(tree: ElementTree.Element, side: str) -> int | None:
+    """A side of the picture in pixels; None if it is not stated, or, as some tools have it, stated as 0."""
+    text = tree.findtext(f"size/{side}", "").strip() or "0"
+    try:
+        return int(float(text)) or None
+    except (ValueError, OverflowError):
+        raise ValueError(f"size/{side} is {text!r}, not a number") from None
+
+
+def _objects(path: Path, tree: ElementTree.Element, troubles: Troubles) -> Iterator[RawObject]:
+    for number, thing in enumerate(tree.iterfind("object"), 1):
+        place = f"{path}: object {number}"
+        try:
+            label = thing.findtext("name", "").strip()
+            if not label:
+                raise ValueError("has no name")
+            x1, y1, x2, y2 = (_number(thing, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
+        except ValueError as error:
+            troubles.add(f"{place}: {error}")
+            continue
+        difficult = thing.findtext("difficult", "0").strip() == "1"
+        yield RawObject(label, (x1 - 1, y1 - 1, x2, y2), difficult, None, place)
+
+
+def _number(thing: ElementTree.Element, key: str) -> float:
+    text = thing.findtext(key, "").strip()
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{key} is {text!r}, not a number") from None

@@ -1,0 +1,213 @@
+"""YOLO: a text file a picture, ``class cx cy width height`` a line, relative to the picture as it is shown.
+
+Where things lie is told as the users of ultralytics expect: a ``data.yaml`` names the parts, or the folders do
+(``images/train`` and ``labels/train``, or ``train/images`` and ``train/labels``), or text files that list pictures. The
+annotation of ``.../images/x.jpg`` is ``.../labels/x.txt``; a picture that has none shows no object. A line with
+more numbers is an outline, whose extent is the box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePath
+from typing import Any
+
+import yaml
+
+from ssdcam.datasets.layout import (
+    SUFFIXES,
+    DatasetError,
+    Layout,
+    RawObject,
+    RawPart,
+    RawPhoto,
+    Troubles,
+    list_pictures,
+    read_text,
+)
+from ssdcam.datasets.pictures import picture_size
+from ssdcam.errors import ImageError
+
+LOOKED_FOR = "data.yaml, or images/ and labels/ with classes.txt (YOLO)"
+
+_CONFIGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_LABEL_LISTS = (
+    "classes.txt",
+    "obj.names",
+    "labels/classes.txt",
+    "labels/train/classes.txt",
+    "train/labels/classes.txt",
+)
+_PARTS = ("train", "val", "test")
+
+Config = Mapping[str, Any]
+Part = Callable[[Troubles], list[Path]]
+
+
+def find_yolo(path: Path) -> Layout | None:
+    """The YOLO data set that a folder or a yaml file is, if it is one."""
+    is_config = path.suffix.lower() in (".yaml", ".yml") and path.is_file()
+    root = path.parent if is_config else path
+    configs = [path] if is_config else [root / name for name in _CONFIGS]
+    config_file = next((file for file in configs if file.is_file()), None)
+    config = _read_config(config_file) if config_file else {}
+    parts = _parts_of_config(root, config) or _parts_of_folders(root)
+    whole = list(parts.values()) or [partial(_in_folder, root / "images")]
+    if not parts and not ((root / "images").is_dir() and (root / "labels").is_dir()):
+        return None
+    labels = partial(_labels, root, config, config_file)
+    splits = {name: partial(_read, root, labels, [part]) for name, part in parts.items()}
+    return Layout("YOLO", splits, partial(_read, root, labels, whole))
+
+
+def _read_config(path: Path) -> Config:
+    try:
+        # The base loader makes texts of everything: "no", "on" and 1 name classes here, and nothing is executed.
+        config = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # noqa: S506
+    except yaml.YAMLError as error:
+        raise DatasetError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict):
+        raise DatasetError(f"{path}: is no description of a data set")
+    return config
+
+
+def _parts_of_config(root: Path, config: Config) -> dict[str, Part]:
+    stated = config.get("path")
+    base = root / stated if isinstance(stated, str) and (root / stated).is_dir() else root
+    parts: dict[str, Part] = {}
+    for name in _PARTS:
+        entries = config.get(name)
+        if entries:
+            wanted = entries if isinstance(entries, list) else [entries]
+            parts[name] = partial(_in_places, [_place(base, str(entry)) for entry in wanted])
+    return parts
+
+
+def _place(base: Path, entry: str) -> Path:
+    """What an entry means; Roboflow writes ``../train/images`` for what lies beside the file."""
+    path = base / entry
+    return base / entry[3:] if entry.startswith("../") and not path.exists() else path
+
+
+def _parts_of_folders(root: Path) -> dict[str, Part]:
+    folders = {path.name: path for path in sorted((root / "images").glob("*/")) if (root / "labels").is_dir()}
+    if not folders:
+        folders = {
+            path.parent.name: path for path in sorted(root.glob("*/images/")) if (path.parent / "labels").is_dir()
+        }
+    if folders:
+        return {name: partial(_in_folder, folder) for name, folder in folders.items()}
+    lists = {name: root / f"{name}.txt" for name in _PARTS}
+    return {name: partial(_listed, path) for name, path in lists.items() if path.is_file()}
+
+
+def _in_places(places: Sequence[Path], troubles: Troubles) -> list[Path]:
+    return [
+        picture for place in places for picture in (_listed if place.suffix == ".txt" else _in_folder)(place, troubles)
+    ]
+
+
+def _in_folder(folder: Path, troubles: Troubles) -> list[Path]:
+    """The pictures below a folder; an annotation without one is a trouble."""
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder")
+    pictures = list_pictures(folder)
+    annotated = {_annotation(picture) for picture in pictures}
+    if "images" in folder.parts:
+        for path in sorted(_twin(folder).rglob("*.txt")):
+            if path not in annotated and path.name != "classes.txt":
+                troubles.add(f"{path}: there is no picture for it", photos=1)
+    return pictures
+
+
+def _listed(path: Path, troubles: Troubles) -> list[Path]:
+    return [path.parent / line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def _twin(path: Path) -> Path:
+    """A path with its last ``images`` replaced by ``labels``."""
+    parts = list(path.parts)
+    place = len(parts) - 1 - parts[::-1].index("images")
+    return Path(*parts[:place], "labels", *parts[place + 1 :])
+
+
+def _annotation(picture: Path) -> Path:
+    return (_twin(picture) if "images" in picture.parts else picture).with_suffix(".txt")
+
+
+def _labels(root: Path, config: Config, config_file: Path | None) -> tuple[str, ...]:
+    names = config.get("names")
+    if isinstance(names, list):
+        return tuple(map(str, names))
+    if isinstance(names, dict):
+        try:
+            by_id = {int(number): str(name) for number, name in names.items()}
+        except ValueError:
+            raise DatasetError(f"{config_file}: names has keys that are no class numbers") from None
+        if by_id and min(by_id) >= 0 and max(by_id) < 100_000:
+            return tuple(by_id.get(i, f"class {i}") for i in range(max(by_id) + 1))
+    for name in _LABEL_LISTS:
+        if (root / name).is_file():
+            return tuple(line.strip() for line in read_text(root / name).strip().splitlines())
+    what = f"{config_file} has no names, and there is" if config_file else "there is"
+    raise DatasetError(f"{root}: nothing names the classes: {what} no classes.txt")
+
+
+def _read(root: Path, labels: Callable[[], tuple[str, ...]], parts: Sequence[Part], troubles: Troubles) -> RawPart:
+    names = labels()
+    pictures = dict.fromkeys(picture for part in parts for picture in part(troubles))
+    return RawPart(names, _photos(list(pictures), names, troubles))
+
+
+def _photos(pictures: Sequence[Path], names: Sequence[str], troubles: Troubles) -> Iterator[RawPhoto]:
+    for picture in pictures:
+        if picture.suffix.lower() not in SUFFIXES:
+            troubles.add(f"{picture}: is no picture", photos=1)
+            continue
+        try:
+            width, height = picture_size(picture)
+            annotation = _annotation(picture)
+            text = read_text(annotation) if annotation.exists() else ""
+        except (ImageError, DatasetError) as error:
+            troubles.add(str(error), photos=1)
+            continue
+        objects = tuple(_objects(annotation, text, names, (width, height), troubles))
+        yield RawPhoto(_id(picture), picture, width, height, objects, as_shown=True)
+
+
+def _id(picture: Path) -> str:
+    parts = PurePath(picture).with_suffix("").parts
+    below = parts[len(parts) - parts[::-1].index("images") :] if "images" in parts else parts[-1:]
+    return "/".join(below)
+
+
+def _objects(
+    path: Path, text: str, names: Sequence[str], size: tuple[int, int], troubles: Troubles
+) -> Iterator[RawObject]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            place = f"{path}: line {number}"
+            try:
+                yield _object(line, names, size, place)
+            except ValueError as error:
+                troubles.add(f"{place}: {error}")
+
+
+def _object(line: str, names: Sequence[str], size: tuple[int, int], place: str) -> RawObject:
+    words = line.split()
+    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
+        raise ValueError(f"holds {len(words)} values, not class, cx, cy, width and height, nor class and outline")
+    try:
+        number, class_id, values = float(words[0]), int(float(words[0])), [float(word) for word in words[1:]]
+    except (ValueError, OverflowError):
+        raise ValueError("holds something that is no number") from None
+    if number != class_id or not 0 <= class_id < len(names):
+        raise ValueError(f"class {words[0]} is not one of the {len(names)} that are named")
+    if len(values) == 4:
+        cx, cy, w, h = values
+        x1, y1, x2, y2 = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+    else:
+        x1, x2, y1, y2 = min(values[::2]), max(values[::2]), min(values[1::2]), max(values[1::2])
+    width, height = size
+    return RawObject(names[class_id], (x1 * width, y1 * height, x2 * width, y2 * height), False, None, place)

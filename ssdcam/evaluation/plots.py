@@ -1,0 +1,105 @@
+"""Evaluations as pictures, by matplotlib, which only this module imports."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ssdcam.errors import ImageError, UnavailableError
+from ssdcam.evaluation.confusion import Confusion
+from ssdcam.evaluation.evaluate import Evaluation
+from ssdcam.files import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLOURS = "tab20"
+_TOLD_APART = 20  # classes that get a colour and a line in the legend each; of more, all are grey but for the mean
+
+
+def check_plotting() -> None:
+    """Complain before the work, not after it.
+
+    Raises:
+        UnavailableError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UnavailableError("plots need matplotlib: pip install matplotlib") from None
+
+
+def draw_curves(evaluation: Evaluation) -> Figure:
+    """Precision over recall of each class at IoU .5."""
+    figure = _figure(8, 6)
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    colours = colormaps[_COLOURS]
+    assert isinstance(colours, ListedColormap)
+    axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    classes = sorted((one for one in evaluation.classes if one.curve.num_truths), key=lambda one: -one.ap50)
+    recalls = np.linspace(0, 1, 101)
+    levels = []
+    for i, one in enumerate(classes):
+        best = np.maximum.accumulate(one.curve.precision[::-1])[::-1]
+        levels.append([best[one.curve.recall >= recall].max(initial=0.0) for recall in recalls])
+        few = len(classes) <= _TOLD_APART
+        label = f"{_plain(one.label)} {one.ap50:.3f}" if few else None
+        colour = colours(i) if few else "0.75"
+        axes.plot(one.curve.recall, one.curve.precision, label=label, color=colour, linewidth=0.9)
+    if levels:
+        label = f"all classes {evaluation.figures['map50']:.3f}"
+        axes.plot(recalls, np.mean(levels, axis=0), color="black", linewidth=2.5, label=label)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", title="AP at IoU .5")
+    axes.set_title("Precision and recall at IoU .5")
+    return figure
+
+
+def draw_confusion(confusion: Confusion) -> Figure:
+    """Shares of each class' ground truths that were taken for each class, or missed."""
+    names = [*map(_plain, confusion.labels), "background"]
+    side = max(6.0, 0.28 * len(names) + 3)
+    figure = _figure(side, side)
+    axes = figure.add_subplot()
+    shares = confusion.counts / np.maximum(confusion.counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), [*names[:-1], "missed"], rotation=90, fontsize="x-small")
+    axes.set_yticks(range(len(names)), names, fontsize="x-small")
+    axes.set(xlabel="found", ylabel="is", title=f"What is taken for what, scores from {confusion.score:g}")
+    for row, column in zip(*np.nonzero(confusion.counts), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        count = str(confusion.counts[row, column])
+        axes.text(column, row, count, ha="center", va="center", fontsize=5, color=colour)
+    figure.colorbar(image, ax=axes, shrink=0.6, label="share of the row")
+    return figure
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, whole or not at all.
+
+    Raises:
+        ImageError: it cannot be written.
+    """
+    data = BytesIO()
+    figure.savefig(data, format="png")
+    try:
+        write_whole(path, data.getvalue())
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure of its own, that no window system and no global state knows of; sizes in inches."""
+    check_plotting()
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
+
+
+def _plain(label: str) -> str:
+    """A dollar sign begins a formula otherwise."""
+    return label.replace("$", r"\$")

@@ -1,0 +1,254 @@
+"""Every layout gives the same data set, and damage is named and skipped."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssdcam.datasets import Dataset, DatasetError, Sample, check_images, dataset_splits, open_dataset, read_picture
+
+from . import made
+from .made import LABELS, LAYOUTS, SPLITS, TRAIN, VAL, Photos, Thing
+
+
+def by_name(dataset: Dataset) -> dict[str, Sample]:
+    return {sample.path.stem: sample for sample in dataset.samples}
+
+
+def assert_holds(dataset: Dataset, photos: Photos) -> None:
+    samples = by_name(dataset)
+    assert list(samples) == list(photos)
+    for name, things in photos.items():
+        sample = samples[name]
+        assert (sample.width, sample.height) == (made.WIDTH, made.HEIGHT)
+        assert sample.boxes.dtype == np.float32
+        np.testing.assert_allclose(sample.boxes, np.reshape([t.box for t in things], (-1, 4)), atol=1e-4)
+        assert [dataset.labels[i] for i in sample.class_ids] == [t.label for t in things]
+        assert sample.difficult.tolist() == [t.difficult for t in things]
+        assert read_picture(sample).shape == (made.HEIGHT, made.WIDTH, 3)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+class TestEveryLayout:
+    @pytest.fixture
+    def path(self, name: str, tmp_path: Path) -> Path:
+        return LAYOUTS[name](tmp_path / "data")
+
+    @pytest.mark.parametrize("split", ["train", "val"])
+    def test_gives_what_was_put_in(self, path: Path, split: str) -> None:
+        dataset = open_dataset(path, split)
+        assert (dataset.labels, dataset.problems, dataset.skipped) == (LABELS, (), 0)
+        assert_holds(dataset, SPLITS[split])
+
+    def test_without_a_split_is_everything(self, path: Path) -> None:
+        dataset = open_dataset(path)
+        assert dataset.labels == LABELS
+        assert_holds(dataset, {**TRAIN, **VAL})
+
+    def test_names_its_parts(self, path: Path) -> None:
+        assert sorted(split.removesuffix("2017") for split in dataset_splits(path)) == ["train", "val"]
+        with pytest.raises(DatasetError, match=r"has no part 'test'; its parts are train"):
+            open_dataset(path, "test")
+
+    def test_counts_by_other_labels(self, path: Path) -> None:
+        dataset = open_dataset(path, "train", labels=("PottedPlant", "Cat"))
+        samples = by_name(dataset)
+        assert dataset.labels == ("PottedPlant", "Cat")
+        assert (samples["a"].class_ids.tolist(), samples["c"].class_ids.tolist()) == ([1], [0, 1])
+        (problem,) = dataset.problems
+        assert "'dog' is none of the labels: left out, 1 in all" in problem
+
+    def test_missing_and_broken_pictures_are_skipped(self, path: Path) -> None:
+        (missing,) = path.rglob("a.jpg")
+        missing.unlink()
+        (broken,) = path.rglob("c.jpg")
+        broken.write_bytes(b"\xff\xd8\xff no picture")
+        dataset = check_images(open_dataset(path, "train"))
+        assert list(by_name(dataset)) == ["b"]
+        assert dataset.skipped == 2
+        assert sorted(Path(problem.split(":")[0]).stem for problem in dataset.problems) == ["a", "c"]
+
+
+class TestBoxes:
+    @pytest.mark.parametrize(
+        ("box", "complaint"),
+        [
+            ((30, 10, 30, 20), "has no area"),  # no width
+            ((40, 10, 30, 20), "has no area"),  # ends before it starts
+            ((90, 10, 99, 20), "lies outside the picture of 80x64"),
+            ((-9, 10, 0, 20), "lies outside"),
+            ((float("nan"), 10, 30, 20), "is no box"),
+            ((0, 0, float("inf"), 20), "is no box"),
+        ],
+    )
+    def test_bad_ones_are_problems(
+        self, tmp_path: Path, box: tuple[float, float, float, float], complaint: str
+    ) -> None:
+        root = made.voc(tmp_path)
+        made.write(root / "Annotations/d.xml", made.voc_xml([Thing("dog", (1, 1, 9, 9)), Thing("cat", box)]))
+        dataset = open_dataset(root, "val")
+        (problem,) = dataset.problems
+        assert problem.startswith(f"{root / 'Annotations/d.xml'}: object 2: ")
+        assert complaint in problem
+        assert by_name(dataset)["d"].boxes.tolist() == [[1, 1, 9, 9]]
+
+    @pytest.mark.parametrize("name", ["coco", "yolo"])
+    def test_bad_ones_are_problems_elsewhere(self, tmp_path: Path, name: str) -> None:
+        root = LAYOUTS[name](tmp_path)
+        if name == "coco":
+            whole = made.coco_json(VAL)
+            whole["annotations"][0]["bbox"] = [5, 5, -2, 4]
+            whole["annotations"].append({"id": 5, "image_id": 11, "category_id": 3, "bbox": [float("nan"), 1, 2, 3]})
+            made.write(root / "val.json", json.dumps(whole))
+            places = ["val.json: annotations[2]", "val.json: annotations[0]"]
+        else:
+            made.write(root / "labels/val/d.txt", "1 .5 .5 0 .5\n\n0 nan .5 .5 .5\n")
+            places = ["d.txt: line 1", "d.txt: line 3"]
+        dataset = open_dataset(root, "val")
+        assert len(dataset.samples) == 2
+        assert [place in problem for place, problem in zip(places, dataset.problems, strict=True)] == [True, True]
+
+    def test_others_are_clipped(self, tmp_path: Path) -> None:
+        root = made.voc(tmp_path)
+        made.write(root / "Annotations/d.xml", made.voc_xml([Thing("dog", (-5, 10, 99, 70))]))
+        dataset = open_dataset(root, "val")
+        assert by_name(dataset)["d"].boxes.tolist() == [[0, 10, 80, 64]]
+        assert dataset.problems == ()
+
+
+class TestVoc:
+    def test_broken_annotations_are_named(self, tmp_path: Path) -> None:
+        root = made.voc(tmp_path)
+        made.write(root / "Annotations/a.xml", "<annotation><object>")
+        (root / "Annotations/c.xml").unlink()
+        made.write(root / "Annotations/b.xml", made.voc_xml([Thing("", (1, 1, 2, 2))]).replace(">1<", ">one<"))
+        dataset = open_dataset(root, "train")
+        assert dataset.skipped == 2
+        assert [line.removeprefix(f"{root}/Annotations/")[:18] for line in dataset.problems] == [
+            "a.xml: line 1: is ",
+            "b.xml: object 1: h",
+            "c.xml: no such fil",
+        ]
+
+    def test_a_size_that_nobody_states_is_read(self, tmp_path: Path) -> None:
+        root = made.voc(tmp_path)
+        text = made.voc_xml([Thing("dog", (1, 1, 99, 99))])
+        made.write(root / "Annotations/d.xml", text.replace("<width>80</width>", "<width>0</width>"))
+        assert by_name(open_dataset(root, "val"))["d"].boxes.tolist() == [[1, 1, 80, 64]]
+
+    def test_difficult_ones_are_marked(self, tmp_path: Path) -> None:
+        root = made.voc(tmp_path)
+        made.write(root / "Annotations/d.xml", made.voc_xml([Thing("dog", (1, 1, 9, 9), difficult=True)]))
+        assert by_name(open_dataset(root, "val"))["d"].difficult.tolist() == [True]
+
+    def test_the_real_one(self, shared: Path) -> None:
+        train, val = (open_dataset(shared / "data/voc", split) for split in ("train", "val"))
+        assert (len(train.samples), len(val.samples)) == (3506, 1002)
+        assert train.labels == val.labels
+        assert len(train.labels) == 20
+        assert train.problems == val.problems == ()
+
+
+class TestCoco:
+    def test_a_json_alone(self, tmp_path: Path) -> None:
+        path = made.write(tmp_path / "truth.json", json.dumps(made.coco_json(VAL)))
+        dataset = open_dataset(path, "val", pictures=False)
+        assert [sample.id for sample in dataset.samples] == ["11", "12"]
+        assert dataset.samples[0].areas is not None
+        assert dataset.samples[0].areas.tolist() == [64.0]
+        with pytest.raises(DatasetError, match="no such picture"):
+            open_dataset(path, "val")
+
+    def test_broken_entries_are_named(self, tmp_path: Path) -> None:
+        root = made.coco(tmp_path)
+        whole = made.coco_json(VAL)
+        whole["annotations"] += [{"image_id": 99, "category_id": 3}, {"image_id": 11, "category_id": 4}]
+        whole["images"].append({"file_name": "x.jpg"})
+        made.write(root / "val.json", json.dumps(whole))
+        dataset = open_dataset(root, "val")
+        assert len(dataset.samples) == 2
+        assert dataset.skipped == 1
+        assert [line.removeprefix(f"{root / 'val.json'}: ") for line in dataset.problems] == [
+            "images[2]: id is missing",
+            "annotations[2]: image_id 99 is not among the images",
+            "annotations[3]: category_id 4 is not among the categories",
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [("{", "line 1: is no JSON"), ("[]", "not a JSON object"), ('{"images": []}', "categories is missing")],
+    )
+    def test_a_broken_file_is_an_error(self, tmp_path: Path, text: str, complaint: str) -> None:
+        path = made.write(tmp_path / "truth.json", text)
+        with pytest.raises(DatasetError, match=complaint):
+            open_dataset(path)
+
+    def test_crowds_are_difficult(self, tmp_path: Path) -> None:
+        path = made.write(tmp_path / "x.json", json.dumps(made.coco_json({"d": [Thing("dog", (1, 1, 9, 9), True)]})))
+        assert open_dataset(path, pictures=False).samples[0].difficult.tolist() == [True]
+
+
+class TestYolo:
+    def test_broken_lines_are_named(self, tmp_path: Path) -> None:
+        root = made.yolo(tmp_path)
+        made.write(root / "labels/val/d.txt", "1 .5 .5 .5 .5\n3 .5 .5 .5 .5\n1 .5 .5\n1 .5 .5 .5 x\n1.5 .5 .5 .5 .5\n")
+        made.write(root / "labels/val/z.txt", "1 .5 .5 .5 .5\n")
+        dataset = open_dataset(root, "val")
+        assert len(by_name(dataset)["d"].boxes) == 1
+        assert [line.removeprefix(f"{root}/labels/val/") for line in dataset.problems] == [
+            "z.txt: there is no picture for it",
+            "d.txt: line 2: class 3 is not one of the 3 that are named",
+            "d.txt: line 3: holds 3 values, not class, cx, cy, width and height, nor class and outline",
+            "d.txt: line 4: holds something that is no number",
+            "d.txt: line 5: class 1.5 is not one of the 3 that are named",
+        ]
+
+    def test_an_outline_becomes_its_extent(self, tmp_path: Path) -> None:
+        root = made.yolo(tmp_path)
+        made.write(root / "labels/val/d.txt", "0 .25 .25 .5 .25 .5 .75\n")
+        assert by_name(open_dataset(root, "val"))["d"].boxes.tolist() == [[20, 16, 40, 48]]
+
+    def test_undivided(self, tmp_path: Path) -> None:
+        root = made.yolo_lists(tmp_path)
+        for split in SPLITS:
+            (root / f"{split}.txt").unlink()
+        assert dataset_splits(root) == ()
+        assert_holds(open_dataset(root), {**TRAIN, **VAL})
+        with pytest.raises(DatasetError, match="it is not divided"):
+            open_dataset(root, "val")
+
+    @pytest.mark.parametrize(
+        ("names", "labels"),
+        [
+            ("[no, 'on', 3]", ("no", "on", "3")),
+            ('{0: cat, 2: "it\'s"}', ("cat", "class 1", "it's")),
+            ("\n- cat # one\n- 'a: b'\n- c", ("cat", "a: b", "c")),
+        ],
+    )
+    def test_names_stay_texts(self, tmp_path: Path, names: str, labels: tuple[str, ...]) -> None:
+        root = made.yolo(tmp_path)
+        made.write(root / "data.yaml", f"train: images/train\nval: images/val\nnames: {names}\n")
+        assert open_dataset(root / "data.yaml", "val").labels == labels
+
+    def test_nobody_names_the_classes(self, tmp_path: Path) -> None:
+        root = made.yolo_plain(tmp_path)
+        (root / "labels/classes.txt").unlink()
+        with pytest.raises(DatasetError, match=r"nothing names the classes: there is no classes\.txt"):
+            open_dataset(root)
+
+    @pytest.mark.parametrize("text", ["a: [", "- a", "names: {x: cat}\nval: images/val"])
+    def test_a_broken_description_is_an_error(self, tmp_path: Path, text: str) -> None:
+        root = made.yolo(tmp_path)
+        made.write(root / "data.yaml", text)
+        with pytest.raises(DatasetError, match=r"data\.yaml"):
+            open_dataset(root, "val")
+
+
+def test_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"looked for ImageSets/Main/\*\.txt \(VOC\); .*\(COCO\); .*\(YOLO\)"):
+        open_dataset(tmp_path)
+    with pytest.raises(DatasetError, match="no such file or folder"):
+        open_dataset(tmp_path / "nowhere")

@@ -1,0 +1,75 @@
+"""Pictures as their boxes mean them, and their sizes without decoding."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ssdcam.datasets import Sample, read_picture
+from ssdcam.datasets.pictures import picture_size
+from ssdcam.errors import ImageError
+
+from .. import pictures
+from ..pictures import COLOURED, COLOURS, HEIGHT, HOPELESS, WIDTH, quadrants
+
+
+def sample(path: Path, width: int | None = None, height: int | None = None, as_shown: bool = False) -> Sample:
+    return Sample(
+        path,
+        width,
+        height,
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.int64),
+        np.zeros(0, np.bool_),
+        "x",
+        None,
+        as_shown,
+    )
+
+
+@pytest.mark.parametrize("as_shown", [True, False])
+@pytest.mark.parametrize("name", [name for name in COLOURED if not name.endswith((".webp", ".tif"))])
+def test_sizes_are_those_of_the_decoded_picture(name: str, as_shown: bool, tmp_path: Path) -> None:
+    path = tmp_path / name
+    COLOURED[name](path)
+    flags = cv2.IMREAD_COLOR if as_shown else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imread(str(path), flags)
+    assert image is not None
+    assert picture_size(path, as_shown) == image.shape[1::-1]
+
+
+@pytest.mark.parametrize("name", HOPELESS)
+def test_no_picture_is_an_error(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    HOPELESS[name][0](path)
+    with pytest.raises(ImageError, match=name):
+        read_picture(sample(path))
+    if not name.endswith("png"):  # the size stands in the head, whatever follows
+        with pytest.raises(ImageError, match=name):
+            picture_size(path)
+
+
+class TestOrientation:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        """Shown as 80x60, stored as 60x80."""
+        pictures.turned(tmp_path / "turned.jpg", 6)
+        return tmp_path / "turned.jpg"
+
+    def test_as_shown(self, path: Path) -> None:
+        image = read_picture(sample(path, as_shown=True))
+        assert np.abs(quadrants(image) - COLOURS).max() < 10
+
+    def test_as_stored_unless_the_size_says_otherwise(self, path: Path) -> None:
+        assert read_picture(sample(path)).shape == (WIDTH, HEIGHT, 3)
+        assert read_picture(sample(path, HEIGHT, WIDTH)).shape == (WIDTH, HEIGHT, 3)
+        assert np.abs(quadrants(read_picture(sample(path, WIDTH, HEIGHT))) - COLOURS).max() < 10
+        assert read_picture(sample(path, HEIGHT, WIDTH, as_shown=True)).shape == (WIDTH, HEIGHT, 3)
+
+    def test_another_size_is_an_error(self, path: Path) -> None:
+        with pytest.raises(ImageError, match="is 60x80, but its annotation says 81x60"):
+            read_picture(replace(sample(path), width=81, height=60))
