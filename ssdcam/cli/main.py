@@ -19,6 +19,8 @@ _COMMANDS = {
     "image": "Find objects in pictures.",
     "video": "Find objects in videos.",
     "webcam": "Find objects in what a camera or stream shows, live.",
+    "train": "Train an SSD on your own classes.",
+    "eval": "Score a detector, or records made elsewhere.",
     "weights": "Look at checkpoints and convert them.",
 }
 

@@ -151,6 +151,8 @@ class Detector:
         Raises:
             ValueError: an image has another type or shape, or no pixels.
         """
+        if images is None:
+            raise ValueError("an image is missing: cv2.imread gives None for what it cannot read")
         if isinstance(images, np.ndarray):
             return self._detect([images])[0]
         return self._detect(images) if images else []

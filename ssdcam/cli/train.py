@@ -1,0 +1,394 @@
+"""``ssdcam train``: an SSD for one's own classes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssdcam.cli import console, options
+from ssdcam.errors import WrongUsageError
+
+if TYPE_CHECKING:
+    from ssdcam.checkpoints.checkpoint import Checkpoint
+    from ssdcam.datasets import Dataset
+    from ssdcam.ssd.spec import ModelSpec
+    from ssdcam.training.loss import Classification
+    from ssdcam.training.settings import Settings
+    from ssdcam.training.trainer import Evaluate, Progress
+
+# Learning rates that do where none is given: of a network that has been trained before, and of one that has not.
+_LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
+
+
+@click.command("train")
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA...")
+@click.option("-m", "--model", metavar="NAME|PATH", help="Checkpoint to start from; the embedded one if not given.")
+@click.option("--arch", metavar="NAME", help="Start from random weights: ssd300-mobilenet-v1, ssd300-vgg16, ...")
+@click.option("--arch-option", "arch_options", multiple=True, metavar="KEY=F", help="Of --arch, such as width=0.5.")
+@click.option("--input-size", type=click.IntRange(32, 4096), help="Side of the network's input; default: its own.")
+@click.option(
+    "--boxes",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Default boxes, as ssdcam boxes prints them.",
+)
+@click.option("--classes", metavar="NAME,...", help="Learn these classes only; default: all that the data has.")
+@options.labels
+@click.option("--split", default="train", show_default=True, help="Part of the data to train on.")
+@click.option("--val-split", default="val", show_default=True, help="Part of the data to choose the best weights on.")
+@click.option(
+    "--val", multiple=True, type=click.Path(path_type=Path), metavar="DATA", help="Choose on this data instead."
+)
+@click.option(
+    "--metric", type=click.Choice(["voc07", "voc", "coco"]), default="voc07", show_default=True, help="To choose by."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="run",
+    show_default=True,
+    metavar="RUN_DIR",
+    help="Where checkpoints, log and state go.",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in RUN_DIR, if there is one.")
+@click.option("--epochs", type=click.IntRange(1), default=24, show_default=True, help="How often all photos are seen.")
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Photos a step, all processes.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate; default: by optimiser and start.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all chance.")
+@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True)
+@click.option(
+    "--schedule", type=click.Choice(["cosine", "step", "constant"]), default="cosine", show_default=True,
+    help="How the learning rate falls.",
+)  # fmt: skip
+@click.option("--warmup", type=click.IntRange(0), default=100, show_default=True, help="Steps that it rises for.")
+@click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, show_default=True, help="Of kernels.")
+@click.option("--bias-lr", type=click.FloatRange(0), default=1.0, show_default=True, help="Factor of biases' rate.")
+@click.option("--clip", type=click.FloatRange(0), default=10.0, show_default=True, help="Limit of the gradients' norm.")
+@click.option(
+    "--freeze", type=click.IntRange(0), default=0, show_default=True, help="First convolutions to leave alone."
+)
+@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True,
+              help="Decay of the weights' moving average; 0: none.")  # fmt: skip
+@click.option("--loss", "classification", type=click.Choice(["softmax", "sigmoid", "focal"]),
+              help="Of scores; default: softmax or focal, as the start's scores are.")  # fmt: skip
+@click.option("--balance", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+              help="Show photos of classes that fewer than this share of the photos have more often.")  # fmt: skip
+@click.option("--mosaic", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+              help="Share of inputs that are put together from four photos.")  # fmt: skip
+@click.option("--no-augment", is_flag=True, help="Show photos as they are.")
+@click.option("--teacher", metavar="NAME|PATH", help="A detector to learn from where the data names no objects.")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to run.")
+@click.option("--workers", type=click.IntRange(0), help="Processes that prepare photos; default: none on a CPU.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads to use; default: all cores.")
+@click.option("--memory", type=click.FloatRange(0), default=4.0, show_default=True, metavar="GB",
+              help="To hold photos in; what does not fit is read each time.")  # fmt: skip
+@click.option("--save-every", type=click.FloatRange(0), default=300.0, show_default=True, metavar="SECONDS",
+              help="Save the state to resume from this often, and after every epoch.")  # fmt: skip
+@click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True, metavar="EPOCHS")
+@click.option("--log-every", type=click.IntRange(1), default=50, show_default=True, metavar="STEPS")
+@click.option("--fp32-weights", is_flag=True, help="Save checkpoints in float32, at twice the size.")
+@options.verbosity
+def command(data: tuple[Path, ...], output: Path, resume: bool, threads: int | None, **given: Any) -> None:
+    """Train an SSD on data sets in VOC, COCO or YOLO layout; labels of several meet by name.
+
+    RUN_DIR gets best.safetensors and last.safetensors, log.csv, curves.png, and the state that --resume goes on from.
+    Ctrl-C saves and stops. For several devices: torchrun --nproc-per-node N -m ssdcam train ...
+    """
+    from ssdcam.training.distributed import find_share, local_device
+
+    share = find_share()
+    if share.rank == 0:
+        _check_folder(output, resume)
+    else:
+        console.set_verbosity(-1)
+
+    import cv2
+    import torch
+
+    from ssdcam.detection.torch_engine import find_device
+    from ssdcam.training.data import PhotoStore, join, join_labels
+    from ssdcam.training.memory import keep_memory
+    from ssdcam.training.teacher import Teacher
+    from ssdcam.training.trainer import Hooks, Trainer
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+    keep_memory()
+    given["device"] = local_device(given["device"])
+    device = find_device(given["device"])
+    datasets = [_open(path, given["split"]) for path in data]
+    labels = _labels(given["classes"], given["labels"]) or join_labels(datasets)
+    _report_problems(datasets)
+    evaluated = _validation(data, given["val"], given["val_split"]) if share.rank == 0 else []
+    start = _start(labels, given, datasets, data)
+    settings = _settings(start.spec, given)
+    photos = join(datasets, labels)
+    with _bar("reading photos", len(photos)) as advance:
+        store = PhotoStore(photos, int(given["memory"] * 1e9), advance)
+    for problem in store.problems:
+        console.log.warning("%s: left out", problem)
+    teacher = None
+    if given["teacher"]:
+        from ssdcam.checkpoints.resolve import open_checkpoint
+
+        teacher = Teacher(open_checkpoint(given["teacher"]), start.spec, device)
+    with _stopping() as stop, _progress() as progress:
+        evaluate = _scorer(evaluated, given["device"], given["metric"]) if evaluated else None
+        trainer = Trainer(start, store, settings, output, Hooks(evaluate, progress, stop), share, teacher)
+        if resume and trainer.resume():
+            console.log.info("%s: going on after step %d of %d", output, trainer.step, trainer.steps)
+        finished = trainer.run()
+    if share.rank == 0 and finished:
+        best = "" if trainer.best is None else f", best mAP {trainer.best:.4f}"
+        click.echo(f"{trainer.steps} steps over {len(store)} photos{best}: {console.printable(str(output))}")
+
+
+def _check_folder(folder: Path, resume: bool) -> None:
+    """Make it, unless a run that is not meant to go on is in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        used = any(folder.iterdir())
+    except OSError as error:
+        raise WrongUsageError(f"{folder}: {error.strerror}") from error
+    if used and not resume:
+        raise WrongUsageError(
+            f"{folder} is not empty: go on with the run in it with --resume, or choose another with -o"
+        )
+
+
+def _open(path: Path, split: str) -> Dataset:
+    """A part of a data set; of one that is not divided, all of it."""
+    from ssdcam.datasets import dataset_splits, open_dataset
+
+    return open_dataset(path, split if dataset_splits(path) else None)
+
+
+def _report_problems(datasets: Sequence[Dataset]) -> None:
+    for problem in (line for dataset in datasets for line in dataset.problems):
+        console.log.warning("%s", problem)
+
+
+def _labels(classes: str | None, file: Path | None) -> tuple[str, ...]:
+    """The classes that were asked for; none if it was all."""
+    from ssdcam.checkpoints.labels import read_labels
+
+    if classes is not None and file is not None:
+        raise WrongUsageError("--classes and --labels both say what to learn: give one")
+    if file is not None:
+        return read_labels(file)
+    names = tuple(dict.fromkeys(name.strip() for name in (classes or "").split(",") if name.strip()))
+    if classes is not None and not names:
+        raise WrongUsageError("--classes names no class")
+    return names
+
+
+def _validation(data: Sequence[Path], val: Sequence[Path], split: str) -> list[Dataset]:
+    """What to choose the best weights on: parts of the data, or data given apart."""
+    from ssdcam.datasets import DatasetError, check_images, dataset_splits, open_dataset
+
+    datasets = []
+    for path in val or data:
+        try:
+            whole = path.suffix.lower() == ".json" or not dataset_splits(path)
+            if val or not whole:  # what is not divided is all trained on
+                datasets.append(check_images(open_dataset(path, None if whole else split)))
+        except DatasetError as error:
+            if val:
+                raise
+            console.log.info("%s", error)
+    if not datasets:
+        console.log.warning("there is no %s part to choose the best weights on: the last count as the best", split)
+    _report_problems(datasets)
+    return datasets
+
+
+def _start(
+    labels: tuple[str, ...], given: dict[str, Any], datasets: Sequence[Dataset], data: Sequence[Path]
+) -> Checkpoint:
+    """The network to train, with the weights it starts from."""
+    from ssdcam.checkpoints.resolve import open_checkpoint
+    from ssdcam.ssd.architectures import architecture, map_sizes, new_spec
+    from ssdcam.training.transfer import fresh, retarget, transfer
+
+    model, arch, side, seed = given["model"], given["arch"], given["input_size"], given["seed"]
+    size = (side, side) if side else None
+    old = None
+    if model is None and arch is not None:
+        try:
+            spec = new_spec(arch, labels, input_size=size, options=_arch_options(given["arch_options"]))
+        except ValueError as error:
+            raise WrongUsageError(str(error)) from error
+    else:
+        old = open_checkpoint(model)
+        if arch not in (None, old.spec.architecture) or given["arch_options"]:
+            raise WrongUsageError(f"{model} is {old.spec.architecture}: give either -m or --arch")
+        spec = retarget(old.spec, labels)
+        if size and size != spec.input_size:
+            boxes = architecture(spec.architecture).boxes(size, map_sizes(spec.architecture, size, spec.options))
+            spec = replace(spec, input_size=size, boxes=boxes)
+    if given["boxes"]:
+        spec = _with_boxes(spec, given["boxes"])
+    if given["classification"]:
+        spec = replace(spec, score_function="softmax" if given["classification"] == "softmax" else "sigmoid")
+    # Nothing reads a background column beside sigmoids, so a network that learns has none.
+    spec = replace(spec, background=spec.score_function == "softmax")
+    sets = (f"{path.resolve().name} ({len(s.samples)} photos)" for path, s in zip(data, datasets, strict=True))
+    provenance = {"source": "trained by ssdcam train", "data": ", ".join(sets), "command": shlex.join(sys.argv[1:])}
+    if old:
+        origin = "; ".join(f"{key}: {value}" for key, value in old.spec.provenance.items() if key != "command")
+        provenance["start"] = f"{Path(model).name if model else 'the embedded detector'} ({origin})"
+        if "licence" in old.spec.provenance:
+            provenance["licence"] = old.spec.provenance["licence"]
+    spec = replace(spec, provenance=provenance)
+    return transfer(old, spec, seed) if old else fresh(spec, seed)
+
+
+def _arch_options(texts: Sequence[str]) -> dict[str, float]:
+    try:
+        return {key: float(value) for key, value in (text.split("=", 1) for text in texts)}
+    except ValueError as error:
+        raise WrongUsageError("--arch-option takes a name and a number, such as width=0.5") from error
+
+
+def _with_boxes(spec: ModelSpec, path: Path) -> ModelSpec:
+    """A spec with the default boxes of a file: a checkpoint's ``boxes`` object, alone or under that key."""
+    from ssdcam.checkpoints.checkpoint import spec_from_json, spec_to_json
+
+    try:
+        read = json.loads(path.read_text("utf-8-sig"))
+        boxes = read.get("boxes", read) if isinstance(read, dict) else read
+        changed = spec_from_json(json.dumps({**spec_to_json(spec), "boxes": boxes}))
+    except (OSError, ValueError) as error:
+        raise WrongUsageError(f"{path}: holds no default boxes: {error}") from error
+    if [(m.rows, m.columns) for m in changed.boxes.maps] != [(m.rows, m.columns) for m in spec.boxes.maps]:
+        raise WrongUsageError(f"{path}: its boxes are for feature maps of other sizes than the network has")
+    return replace(spec, boxes=changed.boxes)
+
+
+def _settings(spec: ModelSpec, given: dict[str, Any]) -> Settings:
+    from ssdcam.training.augment import NOTHING, Augmentation
+    from ssdcam.training.loss import LossFigures
+    from ssdcam.training.settings import Settings
+
+    mean = spec.normalisation.mean
+    mean = mean[::-1] if spec.normalisation.colour == "rgb" else mean
+    how = NOTHING if given["no_augment"] else Augmentation(mosaic=given["mosaic"], mean=mean)
+    default: Classification = "softmax" if spec.score_function == "softmax" else "focal"
+    trained, untrained = _LEARNING_RATES[given["optimizer"]]
+    from_scratch = given["arch"] is not None and given["model"] is None
+    same = (
+        "epochs batch seed optimizer schedule warmup weight_decay bias_lr clip freeze ema balance precision device "
+        "workers"
+    ).split()
+    return Settings(
+        lr=given["lr"] or (untrained if from_scratch else trained),
+        loss=LossFigures(given["classification"] or default),
+        augmentation=how,
+        save_seconds=given["save_every"],
+        log_steps=given["log_every"],
+        evaluate_epochs=given["eval_every"],
+        half=not given["fp32_weights"],
+        **{name: given[name] for name in same},
+    )
+
+
+def _scorer(datasets: Sequence[Dataset], device: str, metric: Any) -> Evaluate:
+    """The mean over the data sets of a checkpoint's mAP."""
+    import numpy as np
+
+    from ssdcam.datasets import read_picture
+    from ssdcam.detection.detector import Detector, choose
+    from ssdcam.detection.torch_engine import TorchEngine
+    from ssdcam.evaluation import evaluate, pair
+
+    def score(checkpoint: Checkpoint) -> float:
+        detector = Detector(TorchEngine(checkpoint, device), checkpoint.spec, choose(checkpoint.spec, score=0.01))
+        values = []
+        for dataset in datasets:
+            blocks = (dataset.samples[i : i + 16] for i in range(0, len(dataset.samples), 16))
+            found = [one for block in blocks for one in detector.detect([read_picture(s) for s in block])]
+            values.append(evaluate(pair(dataset, found, checkpoint.spec.labels), metric).figures["map"])
+        return float(np.nan_to_num(np.mean(values)))
+
+    return score
+
+
+@contextmanager
+def _stopping() -> Iterator[Callable[[], bool]]:
+    """Hear Ctrl-C and SIGTERM between two steps, so that all is saved; the second time they end the run at once.
+
+    Yields:
+        Whether one of them has come. At the end it has its usual effect.
+    """
+    received: list[int] = []
+    usual: dict[int, Any] = {}
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        if received:
+            usual[signum](signum, frame)
+        received.append(signum)
+
+    for stopping in (signal.SIGINT, signal.SIGTERM):
+        usual[stopping] = signal.signal(stopping, note)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+    if received:
+        usual[received[0]](received[0], None)
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A plain bar on stderr, where someone sees it."""
+    if not console.shows_progress():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(file=sys.stderr), redirect_stdout=False, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Progress], None]]:
+    """A bar over all steps with epoch, loss, best mAP, rate and time left."""
+    if not console.shows_progress():
+        yield lambda progress: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}  mAP {task.fields[best]}  {task.fields[rate]:.0f} photos/s"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Bar(*columns, console=Console(file=sys.stderr), redirect_stdout=False) as bar:
+        task = bar.add_task("", total=None, epoch="", loss=float("nan"), best="-", rate=0.0)
+
+        def show(progress: Progress) -> None:
+            bar.update(
+                task, completed=progress.step, total=progress.steps, epoch=f"{progress.epoch}/{progress.epochs}",
+                loss=progress.loss, rate=progress.photos_per_second,
+                best="-" if progress.best is None else f"{progress.best:.3f}",
+            )  # fmt: skip
+
+        yield show

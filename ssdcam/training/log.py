@@ -1,0 +1,89 @@
+"""What a run says of itself: a CSV file, TensorBoard's if that is installed, and curves if matplotlib is."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ssdcam.files import write_whole
+from ssdcam.training.run_folder import LOG
+
+COLUMNS = (
+    "step", "epoch", "lr", "loss", "location", "classification", "positives", "gradient", "photos_per_second", "map",
+)  # fmt: skip
+
+
+class Log:
+    """The log of a run.
+
+    Args:
+        folder: the run's.
+        step: rows that an interrupted run wrote after this step are dropped; they will come again.
+    """
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        self._folder = folder
+        self._path = folder / LOG
+        self.rows = [row for row in read_log(self._path) if step and float(row["step"]) <= step]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_whole(self._path, text.getvalue().encode())
+        self._board = self._open_board()
+
+    def _open_board(self) -> Any:
+        if find_spec("tensorboard") is None:
+            return None
+        return import_module("torch.utils.tensorboard").SummaryWriter(str(self._folder / "tensorboard"))
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Add a row; columns that are not given stay empty."""
+        texts = {name: f"{row[name]:.6g}" if name in row else "" for name in COLUMNS}
+        self.rows.append(texts)
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(texts)
+        if self._board:
+            for name in row.keys() - {"step", "epoch"}:
+                self._board.add_scalar(name, row[name], int(row["step"]))
+
+    def close(self) -> None:
+        """Draw the curves and close what is open."""
+        draw_curves(self.rows, self._folder / "curves.png")
+        if self._board:
+            self._board.close()
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """The rows of a log, a half one that a killed run left at the end not among them."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    return [row for row in csv.DictReader(whole) if set(row) == set(COLUMNS) and row["step"]]
+
+
+def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
+    """Loss and mAP over the steps, where matplotlib is installed and there is something to draw."""
+    if find_spec("matplotlib") is None or not rows:
+        return
+    figures = import_module("matplotlib.figure")
+    figure = figures.Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for axes, names in ((left, ("loss", "location", "classification")), (right, ("map",))):
+        for name in names:
+            points = [(float(row["step"]), float(row[name])) for row in rows if row[name]]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=name, marker="." if name == "map" else "")
+        axes.set_xlabel("step")
+        axes.set_title(names[0])
+        axes.grid(visible=True, alpha=0.3)
+    left.legend()
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=100)
+    write_whole(path, data.getvalue())

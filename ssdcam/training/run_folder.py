@@ -1,0 +1,63 @@
+"""What a run leaves on the disk, so that whatever ends it can go on from there."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from ssdcam.files import write_whole
+from ssdcam.training.errors import TrainingError
+
+STATE, PREVIOUS = "resume.pt", "resume.previous.pt"
+LOG = "log.csv"
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Save a run's state; the one before is kept.
+
+    Raises:
+        TrainingError: it cannot be written. What was saved before is still there.
+    """
+    memory = io.BytesIO()
+    torch.save(state, memory)
+    path = folder / STATE
+    try:
+        if path.exists():
+            path.replace(folder / PREVIOUS)  # killed here, the run goes on from the one before
+        write_whole(path, memory.getvalue())
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """The newest state that can be read; None if there never was one.
+
+    Raises:
+        TrainingError: there are states, and none can be read.
+    """
+    trouble = None
+    for path in (folder / STATE, folder / PREVIOUS):
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            continue
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+            trouble = TrainingError(f"{path}: cannot be read: {str(error).splitlines()[0][:200]}")
+            continue
+        return state
+    if trouble:
+        raise trouble
+    return None
+
+
+def save_weights(path: Path, checkpoint: Checkpoint, *, half: bool) -> None:
+    """Save a checkpoint, its weights in float16 if asked."""
+    dtype = np.float16 if half else np.float32
+    weights = {name: np.asarray(array).astype(dtype) for name, array in checkpoint.weights.items()}
+    save_checkpoint(Checkpoint(checkpoint.spec, weights), path)

@@ -1,0 +1,151 @@
+"""``ssdcam train`` as users run it, on made pictures in COCO layout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from ssdcam.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from ssdcam.cli import console
+from ssdcam.training.log import read_log
+
+from ..training.scenes import LABELS, draw, tiny
+from .running import INSTALLED, one_line, run, start
+
+main_module = import_module("ssdcam.cli.main")  # the package has a function of that name
+
+QUICK = "--epochs 2 --batch 4 --threads 1 --precision fp32 --device cpu --warmup 2 --log-every 1".split()
+
+
+def write_coco(folder: Path, split: str, count: int, seed: int) -> None:
+    dataset = draw(folder / "images" / split, count, seed)
+    images = [
+        {"id": i, "file_name": f"{split}/{s.path.name}", "width": s.width, "height": s.height}
+        for i, s in enumerate(dataset.samples)
+    ]
+    annotations = [
+        {"id": 0, "image_id": i, "category_id": c + 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0, "area": 1}
+        for i, s in enumerate(dataset.samples)
+        for c, (x1, y1, x2, y2) in zip(s.class_ids.tolist(), s.boxes.tolist(), strict=True)
+    ]
+    for number, annotation in enumerate(annotations):
+        annotation["id"] = number
+    categories = [{"id": i, "name": name} for i, name in enumerate(LABELS, 1)]
+    text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    (folder / f"{split}.json").write_text(text)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    write_coco(folder, "train", 10, 0)
+    write_coco(folder, "val", 4, 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("start") / "start.safetensors"
+    save_checkpoint(tiny(("square", "cat")), path)
+    return path
+
+
+def test_train_from_a_checkpoint_and_again(data: Path, model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "run"
+    done = run("train", data, "-m", model, "-o", out, *QUICK, command=INSTALLED)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "6 steps over 10 photos, best mAP" in done.stdout
+    for name in ("best", "last"):
+        checkpoint = load_checkpoint(out / f"{name}.safetensors")
+        assert checkpoint.spec.labels == LABELS
+        assert f"{data.name} (10 photos)" in checkpoint.spec.provenance["data"]
+        assert "start.safetensors" in checkpoint.spec.provenance["start"]
+        assert checkpoint.spec.provenance["command"].startswith("train ")
+    assert [row["map"] for row in read_log(out / "log.csv")].count("") == 6
+
+    refused = run("train", data, "-m", model, "-o", out, *QUICK, command=INSTALLED)
+    assert refused.returncode == 2
+    assert "--resume" in one_line(refused.stderr)
+
+    other = run("train", data, "-m", model, "-o", out, *QUICK, "--resume", "--lr", "0.5", command=INSTALLED)
+    assert other.returncode == 1
+    assert "lr was 0.0001, not 0.5" in one_line(other.stderr)
+
+
+def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
+    arguments = ["train", data, "--arch", "ssd300-mobilenet-v1", "--arch-option", "width=0.1", "--input-size", 96]
+    arguments += [*QUICK, "--epochs", 20, "--eval-every", 20, "--save-every", 1000]
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    process = start(*arguments, "-o", part, "--resume", command=INSTALLED)  # nothing to resume: it starts
+    try:
+        deadline = time.monotonic() + 120
+        while not (part / "log.csv").exists() or len(read_log(part / "log.csv")) < 3:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (130, "", "")
+    rows = len(read_log(part / "log.csv"))
+    assert rows < 60
+    uninterrupted = run(*arguments, "-o", whole, command=INSTALLED)
+    assert uninterrupted.returncode == 0, uninterrupted.stderr
+    resumed = run(*arguments, "-o", part, "--resume", command=INSTALLED)
+    assert resumed.returncode == 0, resumed.stderr
+    one, two = (load_checkpoint(folder / "last.safetensors") for folder in (whole, part))
+    for name, array in one.weights.items():
+        assert (array == two.weights[name]).all(), name
+    columns = ("step", "loss", "lr")
+    logs = [[[row[c] for c in columns] for row in read_log(folder / "log.csv")] for folder in (whole, part)]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("nowhere",), "nowhere: no such file or folder"),
+        (("{data}", "-m", "missing.safetensors"), "no such checkpoint"),
+        (("{data}", "--arch", "yolo"), "architecture 'yolo' is none of"),
+        (("{data}", "--arch", "ssd300-mobilenet-v1", "--arch-option", "width"), "--arch-option"),
+        (("{data}", "-m", "{model}", "--arch", "ssd300-vgg16"), "give either -m or --arch"),
+        (("{data}", "-m", "{model}", "--classes", " ,"), "--classes names no class"),
+        (("{data}", "-m", "{model}", "--split", "test"), "no part 'test'"),
+        (("{data}", "-m", "{model}", "--precision", "fp16", "--device", "cpu"), "needs a CUDA device"),
+    ],
+)
+def test_complaints(
+    arguments: tuple[str, ...],
+    complaint: str,
+    data: Path,
+    model: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In this process: importing torch eight times would take longer than all the rest."""
+    monkeypatch.setattr(console.log, "propagate", True)
+    given = [a.format(data=data, model=model) for a in arguments]
+    assert main_module.run(["train", *given, "-o", str(tmp_path / "run")]) in (1, 2)
+    assert complaint in one_line(caplog.text)
+
+
+@pytest.mark.slow
+def test_torchrun(data: Path, tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ssdcam"]
+    arguments = ["train", str(data), "--arch", "ssd300-mobilenet-v1", "--arch-option", "width=0.1"]
+    arguments += ["--input-size", "96", *QUICK, "-o", str(tmp_path / "run")]
+    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=300, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("6 steps over 10 photos") == 1
+    assert load_checkpoint(tmp_path / "run/last.safetensors").spec.labels == LABELS

@@ -1,0 +1,139 @@
+"""Who may import whom: no import runs up a floor, and what is to start quickly does not wait for torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+import ssdcam
+
+ROOT = Path(ssdcam.__file__).parent
+
+# Ground up. A room may import rooms of lower floors, and itself.
+FLOORS = [
+    {"errors", "files", "detections", "json_fields", "weights"},
+    {"ssd"},
+    {"records", "checkpoints"},
+    {"detection"},
+    {"media"},
+    {"pipeline"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+# They stand beside media and pipeline: on what lies below those, and only cli stands on them.
+LEARNING = {"datasets", "training", "evaluation"}
+BELOW_LEARNING = {room for room, floor in FLOOR.items() if floor <= FLOOR["detection"]}
+
+
+def modules() -> dict[str, Path]:
+    """All modules of the package by name."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(name: str) -> Iterator[str]:
+    """The names that a module imports anywhere in it: in functions and for type checkers too."""
+    path = MODULES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
+            "import_module",
+            "__import__",
+        ):
+            yield from (a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str))
+
+
+def room(name: str) -> str | None:
+    """The room that a name of ours belongs to; None for others' and for facts about the package itself."""
+    first, *rest = name.split(".")
+    if first != "ssdcam" or not rest or rest[0] == "__version__":
+        return None
+    home = ssdcam._HOMES.get(rest[0])  # the public names live somewhere
+    return home.split(".")[1] if home else rest[0]
+
+
+def may_import(importer: str, imported: str) -> bool:
+    if importer == imported:
+        return True
+    if importer in LEARNING:
+        return imported in BELOW_LEARNING | LEARNING
+    if imported in LEARNING:
+        return importer == "cli"
+    return FLOOR[imported] < FLOOR[importer] or {importer, imported} == {"errors", "files"}
+
+
+def test_every_room_has_its_floor() -> None:
+    assert {room(name) for name in MODULES} - {None} <= FLOOR.keys() | LEARNING
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if room(name)])
+def test_no_import_runs_up(name: str) -> None:
+    importer = room(name)
+    assert importer
+    up = {imported for imported in imports(name) if (other := room(imported)) and not may_import(importer, other)}
+    assert not up
+
+
+def test_the_public_names_are_imported_when_used() -> None:
+    done = run("import ssdcam; print(ssdcam.__all__)")
+    assert "torch" not in done
+    assert "cv2" not in done
+    for name in ssdcam.__all__:
+        assert getattr(ssdcam, name) is not None
+        assert name in dir(ssdcam)
+    with pytest.raises(AttributeError, match="has no attribute 'nosuch'"):
+        _ = ssdcam.nosuch
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_one_module_imports_pyav(name: str) -> None:
+    # In it, OpenCV comes first: in the other order a window hangs.
+    if name != "ssdcam.media.av":
+        assert not {imported for imported in imports(name) if imported.partition(".")[0] == "av"}
+
+
+def run(script: str) -> set[str]:
+    """Names of the modules that a script loads."""
+    script += "\nimport sys; print('MODULES', *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.rpartition("MODULES")[2].split())
+
+
+# Engines other than torch, and whoever only reads records, do without it.
+WITHOUT_TORCH = [
+    name
+    for name in MODULES
+    if name.startswith(("ssdcam.checkpoints", "ssdcam.records"))
+    or name in {"ssdcam.ssd.default_boxes", "ssdcam.ssd.spec", "ssdcam.ssd.host", "ssdcam.media.images"}
+]
+
+
+def test_what_does_without_torch() -> None:
+    loaded = run("\n".join(f"import {name}" for name in WITHOUT_TORCH))
+    assert set(WITHOUT_TORCH) <= loaded
+    assert "torch" not in loaded
+
+
+def test_pictures_do_without_pyav() -> None:
+    assert "av" not in run(
+        "import ssdcam.cli.image, ssdcam.media.images, ssdcam.media.drawing, ssdcam.detection.detector"
+    )

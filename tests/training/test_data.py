@@ -1,0 +1,141 @@
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ssdcam.datasets.dataset import Dataset, Sample
+from ssdcam.training.augment import NOTHING, Augmentation
+from ssdcam.training.data import Order, PhotoStore, batches, epoch_order, join, join_labels, repeats, steps_an_epoch
+from ssdcam.training.errors import TrainingError
+
+from .scenes import draw, store
+
+SIZE = (48, 64)
+
+
+def listed(class_ids, name="a"):
+    """A sample without a picture."""
+    count = len(class_ids)
+    boxes = np.tile(np.array([[1, 1, 9, 9]], np.float32), (count, 1))
+    return Sample(name, 10, 10, boxes, np.array(class_ids, np.int64), np.zeros(count, np.bool_), name)
+
+
+def take(photos, order, how=NOTHING, **options):
+    last = 2 * steps_an_epoch(photos, order)
+    return list(batches(photos, order, SIZE, how, **{"first": 0, "last": last, **options}))
+
+
+def assert_equal(one, two):
+    assert one.photos == two.photos
+    torch.testing.assert_close(one.pixels, two.pixels, rtol=0, atol=0)
+    for a, b in zip(one.targets, two.targets, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_data_sets_meet_by_name():
+    voc = Dataset(("aeroplane", "dog", "sofa"), (listed([0, 1, 2, 1]),), ())
+    coco = Dataset(("person", "airplane", "couch"), (listed([0, 1]), listed([])), ())
+    assert join_labels([voc, coco]) == ("aeroplane", "dog", "sofa", "person")
+    photos = join([voc, coco], ("person", "sofa", "aeroplane"))
+    assert [p.class_ids.tolist() for p in photos] == [[2, 1], [0, 2], []]
+    assert [p.wanted.tolist() for p in photos] == [[True, False, True, False], [True, True], []]
+    assert [p.known.tolist() for p in photos] == [[False, True, True], [True] * 3, [True] * 3]
+
+
+def test_every_photo_once_an_epoch():
+    order = Order(seed=3, batch=4)
+    epochs = [epoch_order(np.ones(10), order, epoch).tolist() for epoch in range(3)]
+    for epoch in epochs:
+        assert len(epoch) == 12, "filled up to whole batches"
+        assert sorted(epoch[:10]) == list(range(10))
+    assert epochs[0] != epochs[1]
+    assert epochs[0] == epoch_order(np.ones(10), order, 0).tolist()
+    assert epochs[0] != epoch_order(np.ones(10), replace(order, seed=4), 0).tolist()
+
+
+def test_rare_classes_come_more_often():
+    photos = join([Dataset(("often", "rare"), tuple(listed([int(i < 4)]) for i in range(100)), ())], ("often", "rare"))
+    times = repeats(photos, 0.16)
+    np.testing.assert_allclose(times[:4], 2)  # sqrt(.16 / .04)
+    np.testing.assert_allclose(times[4:], 1)
+    assert (repeats(photos, 0) == 1).all()
+    photos = join([Dataset(("often", "rare"), tuple(listed([int(i < 4)]) for i in range(100)), ())], ("often", "rare"))
+    times = repeats(photos, 0.09)  # 1.5 each
+    order = Order(0, 1, 0.09)
+    counts = Counter(i for epoch in range(400) for i in epoch_order(times, order, epoch).tolist())
+    for i in range(4):
+        assert 1.35 < counts[i] / 400 < 1.65
+    assert {len(epoch_order(times, order, epoch)) for epoch in range(20)} == {102}
+
+
+def test_a_class_is_rare_among_the_photos_that_would_show_it():
+    labelled = Dataset(("dog", "cat"), (listed([0]), listed([1])), ())
+    other = Dataset(("dog",), tuple(listed([0]) for _ in range(8)), ())
+    times = repeats(join([labelled, other], ("dog", "cat")), 0.5)
+    assert (times == 1).all(), "half of the two photos that could show a cat do"
+
+
+def test_the_same_batches_whoever_prepares_them_and_wherever_they_begin(tmp_path):
+    photos = store(draw(tmp_path, 10))
+    order = Order(seed=1, batch=4)
+    how = Augmentation(mosaic=0.3)
+    whole = take(photos, order, how)
+    assert len(whole) == 6
+    for again in (take(photos, order, how, workers=2), take(store(draw(tmp_path, 10), budget=0), order, how)):
+        for one, two in zip(whole, again, strict=True):
+            assert_equal(one, two)
+    for one, two in zip(whole[4:], take(photos, order, how, first=4), strict=True):
+        assert_equal(one, two)
+    # The shares of two processes are the whole.
+    halves = [take(photos, order, how, share=(rank, 2)) for rank in (0, 1)]
+    for one, first, second in zip(whole, *halves, strict=True):
+        torch.testing.assert_close(torch.cat([first.pixels, second.pixels]), one.pixels, rtol=0, atol=0)
+        assert first.photos + second.photos == one.photos
+    assert whole[0].pixels.shape == (4, *SIZE, 3)
+
+
+def test_targets(tmp_path):
+    dataset = draw(tmp_path, 4)
+    sample = replace(dataset.samples[0], difficult=np.ones(len(dataset.samples[0].boxes), np.bool_))
+    dataset = replace(dataset, samples=(sample, *dataset.samples[1:]))
+    (batch,) = take(store(dataset), Order(0, 4), last=1)
+    for row, path in enumerate(batch.photos):
+        (expected,) = (s for s in dataset.samples if str(s.path) == path)
+        present = batch.targets.present[row]
+        assert int(present.sum()) == len(expected.boxes)
+        got = batch.targets.boxes[row][present].numpy() * [160, 120, 160, 120]
+        np.testing.assert_allclose(got, expected.boxes, atol=1e-3)
+        assert batch.targets.class_ids[row][present].tolist() == expected.class_ids.tolist()
+        assert batch.targets.ignored[row][present].tolist() == expected.difficult.tolist()
+    assert batch.targets.known.all()
+
+
+def test_objects_too_thin_to_be_seen_are_ignored(tmp_path):
+    dataset = draw(tmp_path, 1)
+    boxes = np.array([[5, 5, 7, 60], [5, 5, 60, 60]], np.float32)
+    sample = replace(dataset.samples[0], boxes=boxes, class_ids=np.zeros(2, np.int64), difficult=np.zeros(2, np.bool_))
+    (batch,) = take(store(replace(dataset, samples=(sample,))), Order(0, 1), last=1)
+    assert batch.targets.ignored.tolist() == [[True, False]]  # 2 of 160 pixels are 0.8 of 64
+
+
+def test_pictures_that_cannot_be_read(tmp_path):
+    dataset = draw(tmp_path, 3)
+    dataset.samples[1].path.write_text("no picture")
+    photos = store(dataset)
+    assert len(photos) == 2
+    assert len(photos.problems) == 1
+    assert "001.png" in photos.problems[0]
+
+
+def test_memory_budget(tmp_path):
+    dataset = draw(tmp_path, 5)
+    assert store(dataset).held == 5
+    assert store(dataset, budget=2 * 160 * 120 * 3).held == 2
+    assert store(dataset, budget=0).held == 0
+
+
+def test_no_photos():
+    with pytest.raises(TrainingError, match="no photos"):
+        steps_an_epoch(PhotoStore([]), Order(0, 1))

@@ -1,0 +1,30 @@
+import pytest
+import torch
+
+from ssdcam.training.errors import TrainingError
+from ssdcam.training.precision import choose_precision, keep_small_maps_whole, reduced
+
+CPU = torch.device("cpu")
+
+
+def test_kernels_larger_than_their_map_compute_in_float32():
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, stride=4, padding=1), torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.Conv2d(8, 4, 1)
+    )
+    seen = []
+    for layer in network:
+        layer.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
+    keep_small_maps_whole(network, (4, 4))
+    seen.clear()
+    with reduced(CPU, "bf16"):
+        network(torch.zeros(2, 3, 4, 4))
+    assert seen == [torch.bfloat16, torch.float32, torch.bfloat16]
+    assert network.training
+
+
+def test_choices():
+    assert choose_precision("auto", CPU) in ("bf16", "fp32")
+    assert choose_precision("bf16", CPU) == "bf16"
+    assert choose_precision("fp16", torch.device("cuda")) == "fp16"
+    with pytest.raises(TrainingError, match="CUDA"):
+        choose_precision("fp16", CPU)

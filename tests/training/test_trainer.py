@@ -1,0 +1,310 @@
+import io
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ssdcam.checkpoints.checkpoint import load_checkpoint
+from ssdcam.checkpoints.resolve import open_checkpoint
+from ssdcam.datasets import open_dataset, read_picture
+from ssdcam.detection.detector import Detector, choose
+from ssdcam.detection.torch_engine import TorchEngine
+from ssdcam.errors import WrongUsageError
+from ssdcam.evaluation import evaluate, pair
+from ssdcam.training import run_folder
+from ssdcam.training.augment import Augmentation
+from ssdcam.training.data import batches
+from ssdcam.training.errors import TrainingError
+from ssdcam.training.log import read_log
+from ssdcam.training.loss import LossFigures
+from ssdcam.training.optimizer import freeze
+from ssdcam.training.schedule import lr_factor
+from ssdcam.training.teacher import Teacher
+from ssdcam.training.trainer import Hooks, Trainer
+from ssdcam.training.transfer import fresh, retarget, transfer
+
+from .scenes import assert_same, draw, quick, store, tiny, weights
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Arithmetic that is the same every time, and faster than threads for networks this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return store(draw(tmp_path_factory.mktemp("photos"), 10))
+
+
+def trained(folder, photos, settings, hooks=None, start=None, **options):
+    folder.mkdir(exist_ok=True)
+    trainer = Trainer(start or tiny(), photos, settings, folder, hooks, **options)
+    trainer.resume()
+    trainer.run()
+    return trainer
+
+
+RUNS = {
+    "adamw": {"augmentation": Augmentation(), "loss": LossFigures("focal")},
+    "sgd": {"optimizer": "sgd", "bias_lr": 2.0, "loss": LossFigures("sigmoid"), "schedule": "step"},
+    "bf16": {"precision": "bf16", "loss": LossFigures("focal"), "freeze": 3},
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_stopped_and_resumed_is_the_same_run(kind, tmp_path, photos):
+    settings = quick(epochs=3, save_seconds=0, **RUNS[kind])
+    whole = trained(tmp_path / "whole", photos, settings)
+    part = tmp_path / "part"
+    for stop_at in (1, 5):
+        stops = iter([*[False] * (stop_at - 1), True])
+        stopped = trained(part, photos, settings, Hooks(stop=lambda stops=stops: next(stops)))
+        assert stopped.step < whole.steps
+    resumed = trained(part, photos, settings)
+    assert resumed.step == whole.steps == 9
+    assert_same(weights(whole), weights(resumed))
+    for name, array in whole.checkpoint().weights.items():
+        np.testing.assert_array_equal(resumed.checkpoint().weights[name], array)
+    same = ("step", "lr", "loss", "gradient")
+    rows = [[[row[c] for c in same] for row in read_log(tmp_path / run / "log.csv")] for run in ("whole", "part")]
+    assert rows[0] == rows[1]
+
+
+def test_killed_and_resumed_is_the_same_run(tmp_path):
+    """SIGKILL at a moment that a die decides, perhaps in the middle of saving, as often as it takes."""
+    draw(tmp_path / "photos", 10)
+    folders = [tmp_path / "whole", tmp_path / "killed"]
+    command = [sys.executable, "-m", "tests.training.a_run", str(tmp_path / "photos")]
+    env = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    subprocess.run([*command, str(folders[0])], check=True, env=env, timeout=300)
+    dice = random.Random(7)
+    kills = 0
+    for _ in range(2):
+        process = subprocess.Popen([*command, str(folders[1])], env=env, stdout=subprocess.PIPE)
+        for _ in range(dice.randrange(2, 8)):  # lines are steps
+            process.stdout.readline()
+        time.sleep(dice.uniform(0, 0.05))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait(60) == -signal.SIGKILL
+        process.stdout.close()
+    assert kills
+    subprocess.run([*command, str(folders[1])], check=True, env=env, timeout=300, stdout=subprocess.DEVNULL)
+    whole, killed = (run_folder.load_state(folder) for folder in folders)
+    assert killed["step"] == whole["step"] == 24
+    for part in ("network", "average"):
+        assert_same(whole[part], killed[part])
+    for folder in folders:
+        assert {"best.safetensors", "last.safetensors", "log.csv", "resume.pt"} <= {p.name for p in folder.iterdir()}
+    assert (folders[0] / "last.safetensors").read_bytes() == (folders[1] / "last.safetensors").read_bytes()
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, photos):
+    run_folder.save_state(tmp_path, {"step": 1})
+    run_folder.save_state(tmp_path, {"step": 2})
+    assert run_folder.load_state(tmp_path)["step"] == 2
+    newest = tmp_path / run_folder.STATE
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert run_folder.load_state(tmp_path)["step"] == 1
+    newest.unlink()
+    assert run_folder.load_state(tmp_path)["step"] == 1
+    (tmp_path / run_folder.PREVIOUS).write_bytes(b"nonsense")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        run_folder.load_state(tmp_path)
+
+
+def test_a_state_runs_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "evil"),)
+
+    memory = io.BytesIO()
+    torch.save({"step": Evil()}, memory)
+    (tmp_path / run_folder.STATE).write_bytes(memory.getvalue())
+    with pytest.raises(TrainingError, match="cannot be read"):
+        run_folder.load_state(tmp_path)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_another_run_is_not_resumed(tmp_path, photos):
+    settings = quick(loss=LossFigures("focal"), epochs=1)
+    trained(tmp_path, photos, settings)
+    with pytest.raises(TrainingError, match=r"lr was 0\.001, not 0\.1"):
+        Trainer(tiny(), photos, replace(settings, lr=0.1), tmp_path).resume()
+    with pytest.raises(TrainingError, match="differ"):
+        Trainer(tiny(("x", "y")), photos, settings, tmp_path).resume()
+    assert Trainer(tiny(), photos, replace(settings, workers=2, save_seconds=1), tmp_path).resume()
+    assert not Trainer(tiny(), photos, settings, tmp_path / "elsewhere").resume()
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_pictures(tmp_path, photos):
+    settings = quick(loss=LossFigures("focal"), batch=3)
+    trainer = Trainer(tiny(), photos, settings, tmp_path)
+    (batch,) = batches(photos, trainer._order, (96, 96), settings.augmentation, first=0, last=1)
+    bad = torch.tensor([1])
+    trainer._normalise.register_forward_hook(lambda module, inputs, images: images.index_fill(0, bad, float("nan")))
+    before = weights(trainer)
+    with pytest.raises(TrainingError) as caught:
+        trainer.train_step(trainer.network, batch)
+    assert batch.photos[1] in str(caught.value)
+    assert batch.photos[0] not in str(caught.value)
+    assert_same(before, weights(trainer))
+
+
+def test_gradients_that_explode_stop_and_name_the_batch(tmp_path, photos):
+    trainer = Trainer(tiny(), photos, quick(loss=LossFigures("focal")), tmp_path)
+    trainer.network.loc[0].bias.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(TrainingError, match=r"gradients are not finite.*png.*png"):
+        trainer.run()
+
+
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    """Through gloo, with photos whose numbers of positives differ, and one without objects."""
+    draw(tmp_path / "photos", 4)
+    command = [sys.executable, "-m", "tests.training.two_processes", str(tmp_path)]
+    env = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}  # what torchrun says
+    runs = [subprocess.Popen(command, env=env)]
+    runs += [subprocess.Popen(command, env={**env, **meeting, "RANK": rank}) for rank in "01"]
+    assert [run.wait(300) for run in runs] == [0, 0, 0]
+    one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (1, 2))
+    assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
+    assert any(g.abs().max() > 1e-3 for g in one["gradients"].values())
+    for name, gradient in one["gradients"].items():
+        torch.testing.assert_close(two["gradients"][name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+    for name, weight in one["weights"].items():
+        torch.testing.assert_close(two["weights"][name], weight, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_frozen_layers_stay(tmp_path, photos):
+    start = tiny()
+    trainer = trained(tmp_path, photos, quick(loss=LossFigures("focal"), freeze=3, epochs=1), start=start)
+    state = trainer.network.state_dict()
+    changed = {name.rsplit(".", 1)[0] for name in state if not np.array_equal(state[name].numpy(), start.weights[name])}
+    frozen = ["backbone.Conv2d_0", "backbone.Conv2d_1_depthwise", "backbone.Conv2d_1_pointwise"]
+    assert not changed & set(frozen)
+    assert {"backbone.Conv2d_2_depthwise", "loc.0", "conf.0"} <= changed
+
+
+def test_norms_freeze_with_the_convolutions_before_them():
+    nn = torch.nn
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4))
+    assert freeze(net, 0) == []
+    assert freeze(net, 1) == [net[0], net[1]]
+    assert not net[1].training
+    assert net[4].training
+    assert [p.requires_grad for p in net.parameters()] == [False] * 4 + [True] * 4
+
+
+def test_decay_and_rates_by_kind_of_weight(tmp_path, photos):
+    trainer = Trainer(tiny(), photos, quick(bias_lr=2.0, weight_decay=0.01), tmp_path)
+    names = {id(p): name for name, p in trainer.network.named_parameters()}
+    groups = trainer._optimizer.param_groups
+    assert sum(len(g["params"]) for g in groups) == len(names)
+    for group in groups:
+        biases = {names[id(p)].endswith("bias") for p in group["params"]}
+        assert biases == ({True} if group["scale"] == 2 else {False})
+        assert group["weight_decay"] == (0 if group["scale"] == 2 else 0.01)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ("constant", {0: 0.2, 3: 0.8, 4: 1, 59: 1, 119: 1}),
+        ("step", {4: 1, 79: 1, 80: 0.1, 99: 0.1, 100: 0.01, 119: 0.01}),
+        ("cosine", {0: 0.2, 30: 0.853553, 60: 0.5, 119: 0.000171}),
+    ],
+)
+def test_schedules(schedule, factors):
+    for step, factor in factors.items():
+        assert lr_factor(step, 120, schedule, warmup=4) == pytest.approx(factor, rel=0.01)
+
+
+def test_the_average_follows(tmp_path, photos):
+    trainer = Trainer(tiny(), photos, quick(ema=0.0, loss=LossFigures("focal"), epochs=1), tmp_path)
+    trainer.run()
+    assert_same(trainer._average.state, weights(trainer))
+    slow = trained(tmp_path / "slow", photos, quick(ema=0.9, loss=LossFigures("focal"), epochs=1))
+    start = tiny().weights
+    now, average = slow.network.state_dict(), slow._average.state
+    name = "conf.0.weight"
+    far, near = (np.abs(s[name].numpy() - start[name]).mean() for s in (now, average))
+    assert 0.1 * far < near < far
+
+
+def test_what_a_run_leaves(tmp_path, photos):
+    scores = iter([0.25, 0.75, 0.5])
+    seen = []
+    settings = quick(epochs=3, loss=LossFigures("focal"))
+    trainer = trained(tmp_path, photos, settings, Hooks(lambda checkpoint: next(scores), seen.append))
+    assert trainer.best == 0.75
+    assert [p.step for p in seen] == list(range(1, 10))
+    assert seen[-1].best == 0.75
+    best, last = (load_checkpoint(tmp_path / f"{name}.safetensors") for name in ("best", "last"))
+    assert best.spec.provenance["epochs"] == "2"
+    assert last.spec.provenance["epochs"] == "3"
+    assert {a.dtype for a in best.weights.values()} == {np.dtype(np.float16)}
+    assert best.spec.labels == ("disc", "square")
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["map"] for row in rows if row["map"]] == ["0.25", "0.75", "0.5"]
+    assert [row["step"] for row in rows if row["loss"]] == [str(i) for i in range(1, 10)]
+
+
+def test_a_teacher_must_look_at_the_same_boxes(tmp_path, photos):
+    device = torch.device("cpu")
+    teacher = Teacher(tiny(("square", "car")), tiny().spec, device)
+    said = teacher.scores(torch.zeros(1, 3, 96, 96))
+    assert (said[..., 0] == -1).all()
+    assert ((said[..., 1] > 0) & (said[..., 1] < 1)).all()
+    with pytest.raises(WrongUsageError, match="same input"):
+        Teacher(tiny(size=(128, 128)), tiny().spec, device)
+
+
+def mean_ap(dataset, checkpoint):
+    detector = Detector(TorchEngine(checkpoint, "cpu", "fp32"), checkpoint.spec, choose(checkpoint.spec, score=0.01))
+    found = detector.detect([read_picture(s) for s in dataset.samples])
+    return evaluate(pair(dataset, found, checkpoint.spec.labels), "voc").figures["map"]
+
+
+@pytest.mark.parametrize("kind", ["softmax", "focal"])
+def test_sixteen_pictures_are_learnt_by_heart(kind, tmp_path):
+    dataset = draw(tmp_path / "photos", 16)
+    start = tiny(width=0.25)
+    if kind == "softmax":
+        start = fresh(replace(start.spec, score_function="softmax", background=True))
+    settings = quick(
+        epochs=70, batch=16, lr=3e-3, ema=0.9, loss=LossFigures(kind), log_steps=50, evaluate_epochs=70, warmup=10,
+    )  # fmt: skip
+    trainer = trained(tmp_path, store(dataset), settings, start=start)
+    assert mean_ap(dataset, trainer.checkpoint()) > 0.95
+
+
+@pytest.mark.slow
+def test_sixteen_photos_are_learnt_by_heart(tmp_path, shared, coco_tflite):
+    """Of VOC, from the COCO detector, mean average precision (area) on the photos themselves."""
+    dataset = open_dataset(shared / "data/voc", "train")
+    dataset = replace(dataset, samples=dataset.samples[:16])
+    start = open_checkpoint(coco_tflite)
+    settings = quick(
+        epochs=80, batch=16, lr=1e-3, ema=0.9, loss=LossFigures("focal"), log_steps=20, evaluate_epochs=80, warmup=5,
+        precision="auto",
+    )  # fmt: skip
+    start = transfer(start, retarget(start.spec, dataset.labels, background=False))
+    trainer = trained(tmp_path, store(dataset), settings, start=start)
+    assert mean_ap(dataset, trainer.checkpoint()) > 0.95
