@@ -61,7 +61,7 @@ def command(
 
     pictures: Iterable[Picture | ImageError] = find_pictures(_arguments(paths))
     folder = PictureFolder(output, overwrite=yes) if output else None
-    existing = session.check_files([], records)
+    existing = session.check_files(options.files_read(detection), records)
     if "-" not in paths:
         pictures = list(pictures)
         if folder:

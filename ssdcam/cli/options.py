@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -163,6 +163,11 @@ drawing = _together(
     ),
     click.option("--no-labels", is_flag=True, help="Draw boxes alone."),
 )
+
+
+def files_read(detection: Mapping[str, Any]) -> list[Path]:
+    """The files that the detection options name, which no output may replace."""
+    return [Path(name) for name in (detection["model"], detection["labels"]) if name]
 
 
 def load_detector(

@@ -75,7 +75,7 @@ def command(
     existing = check_targets((job.path, job.target) for job in jobs if job.target)
     if resume:
         existing = [job.target for job in jobs if job.target in existing and not job.left_unfinished]
-    existing += session.check_files([job.path for job in jobs], records, stats)
+    existing += session.check_files([*(job.path for job in jobs), *options.files_read(detection)], records, stats)
     session.agree_on_overwriting(existing, yes)
     has_sink = bool(output or as_json or records or crops)
     look = session.Look(Style(line_width, not no_labels), not no_fps, session.can_watch(show or not has_sink, has_sink))

@@ -99,7 +99,8 @@ def command(
     if output:
         _check_output(output, Path(source), codec, crf, preset)
     existing = [output] if output and output.exists() else []
-    session.agree_on_overwriting([*existing, *session.check_files([Path(source)], records, stats)], yes)
+    existing += session.check_files([Path(source), *options.files_read(detection)], records, stats)
+    session.agree_on_overwriting(existing, yes)
     has_sink = bool(output or as_json or records or crops)
     if no_window and not has_sink:
         raise WrongUsageError("--no-window leaves nothing to do with the results: add -o, --json or --records")

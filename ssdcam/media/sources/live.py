@@ -111,6 +111,7 @@ class LiveSource:
         self._stop = stop or threading.Event()
         self._on_event = on_event or (lambda line: None)
         self._closing = threading.Event()
+        self._closed = False
         self._queue: Queue[_Opened | Frame | str | Exception | None] = Queue(maxsize=1)
         self._thread = threading.Thread(target=self._run, name=f"source {name}", daemon=True)
         self._thread.start()
@@ -146,6 +147,8 @@ class LiveSource:
         """
         while isinstance(item := self._take(), str):
             self._on_event(item)
+        if self._closed:  # a frame may still have been on its way
+            return None
         if isinstance(item, Frame):
             return item
         self._closing.set()
@@ -155,6 +158,7 @@ class LiveSource:
 
     def close(self) -> None:
         """End the thread, waiting for a read under way as long as its time limit allows."""
+        self._closed = True
         self._closing.set()
         self._thread.join(self._patience + _SLACK)
 
