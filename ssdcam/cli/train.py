@@ -40,7 +40,7 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
     "--boxes",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Default boxes, as ssdcam boxes prints them.",
+    help='Default boxes: a JSON file as `ssdcam weights info --json` prints, or its "boxes" alone.',
 )
 @click.option("--classes", metavar="NAME,...", help="Learn these classes only; default: all that the data has.")
 @options.labels
