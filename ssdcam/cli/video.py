@@ -152,12 +152,21 @@ class _Run:
                 continue  # told when its turn comes
         return None if None in counts else sum(count or 0 for count in counts)
 
+    def _check_range(self, path: Path) -> None:
+        """Refuse times that leave no frame, before an older output is opened to be replaced."""
+        if self.start is None and self.end is None:
+            return
+        with self.open(path) as source:
+            if source.read() is None:
+                raise SourceError(f"{path}: has no frame between the times that were asked for")
+
     def process(self, job: VideoJob, show_progress: Callable[[str], None]) -> bool:
         """Run one video; False if someone quit."""
         from ssdcam.media.containers import default_codec
         from ssdcam.media.video_writer import VideoWriter
         from ssdcam.pipeline.sinks import VideoSink
 
+        self._check_range(job.path)
         with self.open(job.path) as source:
             sinks = [make(str(job.path)) for make in self.common]
             writer = None

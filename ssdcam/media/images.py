@@ -53,6 +53,9 @@ def find_pictures(
         A picture, or the error of an argument that leads to none.
     """
     for argument in arguments:
+        if not argument:  # as of a variable that is not set; a path would take it for the current folder
+            yield ImageError("an empty name is no file")
+            continue
         try:
             pictures = _find(argument, suffixes)
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name

@@ -20,6 +20,7 @@ from ssdcam.records.record import to_json
 
 from ..media import clips
 from ..media.sources.videos import MILLISECOND, decoded_times, make_video, number_of, turn
+from .commands import ssdcam
 from .running import GUARD, INSTALLED, STUBBED, one_line, records, run, start
 
 QUICK = ("--preset", "ultrafast")
@@ -564,3 +565,13 @@ def test_the_installed_command_is_the_same(tmp_path: Path, clip: Path, tiny_mode
     assert (figures["frames"], figures["engine"], figures["precision"]) == (40, "torch", "fp32")
     assert figures["model"] == str(tiny_model)
     assert STUBBED != INSTALLED
+
+
+def test_times_that_leave_no_frame_leave_an_older_output_alone(shared: Path, coco_tflite: Path, tmp_path: Path) -> None:
+    video = shared / "videos/h265-small.mp4"
+    older = tmp_path / "out.mp4"
+    older.write_bytes(b"older")
+    run = ssdcam("video", video, "-m", coco_tflite, "-o", older, "-y", "--start", "3000")
+    assert run.code == 1
+    assert "no frame between the times" in run.err
+    assert older.read_bytes() == b"older"

@@ -341,3 +341,9 @@ class TestPictureFolder:
         with pytest.raises(ImageError, match=r"a\.jpg: cannot be written"):
             PictureFolder(tmp_path, overwrite=True).save(Picture(Path("a.jpg"), Path("a.jpg")), self.IMAGE)
         assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
+
+
+def test_an_empty_name_is_not_the_current_folder() -> None:
+    (found,) = find_pictures([""])
+    assert isinstance(found, ImageError)
+    assert "empty name" in str(found)
