@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-
-
-class Backbone(Protocol):
-    """What the heads need of a backbone."""
-
-    channels: Sequence[int]
-
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        """``(B, 3, H, W)`` normalised images to feature maps, finest first."""
 
 
 class SSD(nn.Module):
