@@ -78,6 +78,8 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
 @click.option(
     "--freeze", type=click.IntRange(0), default=0, show_default=True, help="First convolutions to leave alone."
 )
+@click.option("--batch-norm", is_flag=True,
+              help="Train with batch normalisation, folded into the convolutions of what is saved.")  # fmt: skip
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True,
               help="Decay of the weights' moving average; 0: none.")  # fmt: skip
 @click.option("--loss", "classification", type=click.Choice(["softmax", "sigmoid", "focal"]),
@@ -290,8 +292,8 @@ def _settings(spec: ModelSpec, given: dict[str, Any]) -> Settings:
     trained, untrained = _LEARNING_RATES[given["optimizer"]]
     from_scratch = given["arch"] is not None and given["model"] is None
     same = (
-        "epochs batch seed optimizer schedule warmup weight_decay bias_lr clip freeze ema balance precision device "
-        "workers"
+        "epochs batch seed optimizer schedule warmup weight_decay bias_lr clip freeze batch_norm ema balance precision "
+        "device workers"
     ).split()
     return Settings(
         lr=given["lr"] or (untrained if from_scratch else trained),

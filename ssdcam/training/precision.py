@@ -33,21 +33,23 @@ def reduced(device: torch.device, precision: str) -> AbstractContextManager[obje
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
 
 
-def keep_small_maps_whole(network: nn.Module, input_size: tuple[int, int]) -> None:
-    """Have convolutions whose kernel is larger than their input compute in float32.
+def keep_whole(network: nn.Module, input_size: tuple[int, int]) -> None:
+    """Have convolutions that oneDNN's bf16 does no good compute in float32; for a network that trains on a CPU.
 
-    On a CPU, oneDNN's bf16 gradient of a 3x3 kernel over a 1x1 map leaves the taps that only ever see padding
-    uninitialised (seen with torch 2.13): huge numbers now and then. Maps this small cost nothing in float32.
+    The bf16 gradient of a kernel larger than its map, such as 3x3 over 1x1, leaves the taps that only ever see padding
+    uninitialised: huge numbers now and then. That of a depthwise convolution with a stride takes five times as long as
+    float32's. Both seen with torch 2.13. Frozen layers have no gradient and stay as they are.
     """
-    small: list[nn.Conv2d] = []
+    whole: list[nn.Conv2d] = []
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, nn.Conv2d)
         reach = ((k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
-        if any(side < cells for side, cells in zip(inputs[0].shape[2:], reach, strict=True)):
-            small.append(layer)
+        small = any(side < cells for side, cells in zip(inputs[0].shape[2:], reach, strict=True))
+        if small or (layer.groups > 1 and max(layer.stride) > 1):
+            whole.append(layer)
 
-    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
     hooks = [layer.register_forward_pre_hook(look) for layer in convolutions]
     was_training = network.training
     with torch.no_grad():
@@ -55,7 +57,7 @@ def keep_small_maps_whole(network: nn.Module, input_size: tuple[int, int]) -> No
     network.train(was_training)
     for hook in hooks:
         hook.remove()
-    for layer in small:
+    for layer in whole:
         layer.forward = _whole(layer.forward)  # type: ignore[assignment, method-assign]
 
 

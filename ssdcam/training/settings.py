@@ -33,6 +33,7 @@ class Settings:
         clip: largest norm of all gradients together; 0 is no limit.
         ema: decay of the moving average of the weights, which is what is kept and evaluated; 0 is none.
         freeze: convolutions of the backbone, from the picture on, that stay as they are.
+        batch_norm: whether norms are put behind the backbone's convolutions while it is trained.
         precision: of the arithmetic; ``auto`` is bf16 where the device computes it fast, else fp32.
         balance: see :class:`ssdcam.training.data.Order`.
         loss: the loss's figures.
@@ -57,6 +58,7 @@ class Settings:
     clip: float = 10.0
     ema: float = 0.999
     freeze: int = 0
+    batch_norm: bool = False
     precision: Precision = "auto"
     balance: float = 0.0
     loss: LossFigures = field(default_factory=LossFigures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +24,9 @@ from ssdcam.training.ema import MovingAverage
 from ssdcam.training.errors import TrainingError
 from ssdcam.training.log import Log
 from ssdcam.training.loss import LossSums, Targets, multibox_loss, total_loss
+from ssdcam.training.norms import fold_norms, insert_norms
 from ssdcam.training.optimizer import freeze, make_optimizer, set_lr
-from ssdcam.training.precision import choose_precision, keep_small_maps_whole, reduced
+from ssdcam.training.precision import choose_precision, keep_whole, reduced
 from ssdcam.training.schedule import lr_factor
 from ssdcam.training.settings import Settings, differences, settings_to_json
 from ssdcam.training.teacher import Teacher
@@ -34,6 +35,7 @@ Evaluate = Callable[[Checkpoint], float]
 
 _FIGURES = ("loss", "location", "classification", "positives", "gradient")
 _STATE_FORMAT = 1
+_SAMPLE_STEPS = 32
 
 
 class Progress(NamedTuple):
@@ -113,15 +115,24 @@ class Trainer:
         torch.manual_seed(settings.seed)
         network = load_network(start).requires_grad_(True).train()
         self.network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self._device.type == "cpu" and self._precision == "bf16":
-            keep_small_maps_whole(self.network, self.spec.input_size)
         freeze(network.backbone, settings.freeze)
+        if self._device.type == "cpu" and self._precision == "bf16":
+            keep_whole(self.network, self.spec.input_size)
         self._normalise = Normalise(self.spec.normalisation).to(self._device)
+        if settings.batch_norm:
+            insert_norms(network.backbone, self._samples())
         self._defaults = torch.from_numpy(default_boxes(self.spec.boxes)).to(self._device)
         self._optimizer = make_optimizer(self.network, settings, self._device)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "fp16")
         self._average = MovingAverage(self.network, settings.ema)
         self._sums = np.zeros(len(_FIGURES) + 1)  # since the last line of the log; the last entry counts steps
+
+    def _samples(self) -> Iterator[Tensor]:
+        """Inputs as training sees them, to measure activations on."""
+        first = min(_SAMPLE_STEPS, self.steps)
+        how = self.settings.augmentation
+        for batch in batches(self._store, self._order, self.spec.input_size, how, first=0, last=first):
+            yield self._normalise(batch.pixels.to(self._device))
 
     def resume(self) -> bool:
         """Go on from what is in the folder; False if there is nothing.
@@ -254,7 +265,8 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """What has been learnt so far: the moving average."""
-        weights = {name: tensor.float().cpu().numpy().copy() for name, tensor in self._average.state.items()}
+        state = fold_norms(self._average.state)
+        weights = {name: tensor.float().cpu().numpy().copy() for name, tensor in state.items()}
         progress = {"epochs": f"{self.step / self._epoch_steps:g}", "photos": str(len(self._store))}
         if self.best is not None:
             progress["best_map"] = f"{self.best:.4f}"

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ssdcam.training.errors import TrainingError
-from ssdcam.training.precision import choose_precision, keep_small_maps_whole, reduced
+from ssdcam.training.precision import choose_precision, keep_whole, reduced
 
 CPU = torch.device("cpu")
 
@@ -14,12 +14,25 @@ def test_kernels_larger_than_their_map_compute_in_float32():
     seen = []
     for layer in network:
         layer.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
-    keep_small_maps_whole(network, (4, 4))
+    keep_whole(network, (4, 4))
     seen.clear()
     with reduced(CPU, "bf16"):
         network(torch.zeros(2, 3, 4, 4))
     assert seen == [torch.bfloat16, torch.float32, torch.bfloat16]
     assert network.training
+
+
+def test_strided_depthwise_kernels_compute_in_float32_unless_frozen():
+    def depthwise(stride):
+        return torch.nn.Conv2d(8, 8, 3, stride=stride, padding=1, groups=8)
+
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 1), depthwise(2).requires_grad_(False), depthwise(1), depthwise(2)
+    )
+    keep_whole(network, (16, 16))
+    with reduced(CPU, "bf16"):
+        first, second, third = (layer(torch.zeros(2, 8, 16, 16)) for layer in network[1:])
+    assert [first.dtype, second.dtype, third.dtype] == [torch.bfloat16, torch.bfloat16, torch.float32]
 
 
 def test_choices():

@@ -63,6 +63,7 @@ RUNS = {
     "adamw": {"augmentation": Augmentation(), "loss": LossFigures("focal")},
     "sgd": {"optimizer": "sgd", "bias_lr": 2.0, "loss": LossFigures("sigmoid"), "schedule": "step"},
     "bf16": {"precision": "bf16", "loss": LossFigures("focal"), "freeze": 3},
+    "norms": {"loss": LossFigures("focal"), "batch_norm": True},
 }
 
 
