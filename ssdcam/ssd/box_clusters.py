@@ -214,7 +214,7 @@ def best_overlaps(truths: Floats, layout: BoxLayout) -> Overlaps:
         truths: ``(N, 4)``, ``x1, y1, x2, y2`` relative to the picture, of positive size.
         layout: the default boxes.
     """
-    boxes = to_corners(default_boxes(layout).astype(np.float64))
+    boxes = np.asarray(to_corners(default_boxes(layout).astype(np.float64)), np.float64)
     ends = np.cumsum([m.num_boxes for m in layout.maps])
     best = np.empty((len(layout.maps), len(truths)))
     for number, (m, end) in enumerate(zip(layout.maps, ends.tolist(), strict=True)):
