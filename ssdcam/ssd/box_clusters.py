@@ -42,7 +42,7 @@ class Overlaps(NamedTuple):
 
 def shape_iou(a: Floats, b: Floats) -> Floats:
     """IoU ``(N, M)`` of boxes with a common centre, from their shapes ``(N, 2)`` and ``(M, 2)``, width and height."""
-    intersection: Floats = np.minimum(a[:, None], b).prod(axis=2)
+    intersection = np.minimum(a[:, :1], b[:, 0]) * np.minimum(a[:, 1:], b[:, 1])
     overlaps: Floats = intersection / (a.prod(axis=1)[:, None] + b.prod(axis=1) - intersection)
     return overlaps
 

@@ -112,6 +112,22 @@ def test_several_data_sets_and_a_checkpoint(data: Path, here: Path, capsys: pyte
     assert told["layouts"][1]["default_boxes"] <= tiny().spec.boxes.num_boxes
 
 
+def test_a_checkpoint_goes_on_with_other_boxes(data: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(tiny(), here / "tiny.safetensors")
+    assert boxes(data, "-m", "tiny.safetensors", "-o", "boxes.json") == 0
+    arguments = ["-m", "tiny.safetensors", "--boxes", "boxes.json", *QUICK, "--epochs", "1", "-o", "run"]
+    assert main_module.run(["train", str(data), *arguments]) == 0
+    trained = load_checkpoint(here / "run/last.safetensors").spec
+    assert trained.boxes.boxes_per_cell != tiny().spec.boxes.boxes_per_cell
+    capsys.readouterr()
+
+
+def test_a_photo_that_is_missing(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (made.voc(here / "voc") / "JPEGImages/a.jpg").unlink()
+    assert boxes("voc") == 1  # the rest was done
+    assert "a.jpg: no such picture" in one_line(caplog.text)
+
+
 def one_photo(folder: Path, *rows: str) -> Path:
     made.write(folder / "classes.txt", "thing\n")
     made.photo(folder / "images/a.jpg")
