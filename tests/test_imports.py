@@ -123,7 +123,14 @@ WITHOUT_TORCH = [
     name
     for name in MODULES
     if name.startswith(("ssdcam.checkpoints", "ssdcam.records"))
-    or name in {"ssdcam.ssd.default_boxes", "ssdcam.ssd.spec", "ssdcam.ssd.host", "ssdcam.media.images"}
+    or name
+    in {
+        "ssdcam.ssd.box_clusters",
+        "ssdcam.ssd.default_boxes",
+        "ssdcam.ssd.spec",
+        "ssdcam.ssd.host",
+        "ssdcam.media.images",
+    }
 ]
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 log = logging.getLogger("ssdcam")
+
+_SHOWN_PROBLEMS = 20
 
 _LEVELS = {-2: logging.CRITICAL, -1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 
@@ -71,6 +74,15 @@ def shows_progress() -> bool:
 def show_tracebacks() -> bool:
     """Whether the user asked for everything."""
     return log.isEnabledFor(logging.DEBUG)
+
+
+def tell_problems(problems: Sequence[str]) -> None:
+    """The first problems, or with -v all of them: a data set may have thousands of the same kind."""
+    shown = problems if log.isEnabledFor(logging.INFO) else problems[:_SHOWN_PROBLEMS]
+    for problem in shown:
+        log.warning("%s", problem)
+    if len(shown) < len(problems):
+        log.warning("and %d more problems (-v shows them)", len(problems) - len(shown))
 
 
 class _ToStderr(logging.Handler):

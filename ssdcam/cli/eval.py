@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from ssdcam.datasets import Dataset
     from ssdcam.detection.detector import Detector
     from ssdcam.evaluation import Evaluation, Metric, Pairing
-
-_SHOWN_PROBLEMS = 20
 
 # What means nothing to records that are there already.
 _DETECTOR_ONLY = ("model", "device", "engine", "precision", "iou", "max_det", "labels", "threads")
@@ -96,7 +93,7 @@ def command(
     else:
         score = None if "score" in _by_default_map(ctx) else detection["score"]
         pairing, problems = _read(str(detections), dataset, path, part, score, detection["classes"])
-    _tell(problems)
+    console.tell_problems(problems)
     if not pairing.labels:
         raise SsdcamError(f"{path}: the detector knows none of its classes, {', '.join(dataset.labels)}")
 
@@ -171,15 +168,6 @@ def _read(
     elsewhere = read_found(target, dataset, path, part)
     found = [select(one, score or -math.inf, names) for one in elsewhere.detections]
     return pair(dataset, found, elsewhere.labels if names is None else names), [*dataset.problems, *elsewhere.problems]
-
-
-def _tell(problems: Sequence[str]) -> None:
-    """The first problems, or with -v all of them: a data set may have thousands of the same kind."""
-    shown = problems if console.log.isEnabledFor(logging.INFO) else problems[:_SHOWN_PROBLEMS]
-    for problem in shown:
-        console.log.warning("%s", problem)
-    if len(shown) < len(problems):
-        console.log.warning("and %d more problems (-v shows them)", len(problems) - len(shown))
 
 
 def _to_json(result: Evaluation, pairing: Pairing, dataset: Dataset) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +14,10 @@ from ssdcam.cli import console
 from ssdcam.errors import WrongUsageError
 
 if TYPE_CHECKING:
+    from ssdcam.checkpoints.checkpoint import Checkpoint
+    from ssdcam.datasets import Dataset
     from ssdcam.detection.detector import Detector
+    from ssdcam.ssd.spec import ModelSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
@@ -82,6 +86,11 @@ labels = click.option(
 )
 
 yes = click.option("-y", "--yes", is_flag=True, help="Overwrite without asking.")
+
+arch_size = _together(
+    click.option("--arch-option", "arch_options", multiple=True, metavar="KEY=F", help="Of --arch, such as width=0.5."),
+    click.option("--input-size", type=click.IntRange(32, 4096), help="Side of the network's input; default: its own."),
+)
 
 detection = _together(
     model,
@@ -201,3 +210,48 @@ def load_detector(
         precision=precision,
         threads=threads,
     )
+
+
+def open_part(path: Path, split: str) -> Dataset:
+    """A part of a data set; of one that is not divided, all of it."""
+    from ssdcam.datasets import dataset_splits, open_dataset
+
+    return open_dataset(path, split if dataset_splits(path) else None)
+
+
+def network(
+    labels: tuple[str, ...], model: str | None, arch: str | None, arch_options: Sequence[str], side: int | None
+) -> tuple[ModelSpec, Checkpoint | None]:
+    """The network that ``-m``, ``--arch``, ``--arch-option`` and ``--input-size`` describe, for some labels.
+
+    Returns:
+        Its spec, and the checkpoint that it is of; None of an architecture alone.
+    """
+    from ssdcam.checkpoints.resolve import open_checkpoint
+    from ssdcam.ssd.architectures import architecture, map_sizes, new_spec
+    from ssdcam.training.transfer import retarget
+
+    size = (side, side) if side else None
+    if model is None and arch is not None:
+        try:
+            return new_spec(arch, labels, input_size=size, options=_arch_options(arch_options)), None
+        except ValueError as error:
+            raise WrongUsageError(str(error)) from error
+    checkpoint = open_checkpoint(model)
+    spec = retarget(checkpoint.spec, labels)
+    if arch not in (None, spec.architecture) or arch_options:
+        raise WrongUsageError(f"{model} is {spec.architecture}: give either -m or --arch")
+    if size and size != spec.input_size:
+        try:
+            boxes = architecture(spec.architecture).boxes(size, map_sizes(spec.architecture, size, spec.options))
+        except ValueError as error:
+            raise WrongUsageError(str(error)) from error
+        spec = replace(spec, input_size=size, boxes=boxes)
+    return spec, checkpoint
+
+
+def _arch_options(texts: Sequence[str]) -> dict[str, float]:
+    try:
+        return {key: float(value) for key, value in (text.split("=", 1) for text in texts)}
+    except ValueError as error:
+        raise WrongUsageError("--arch-option takes a name and a number, such as width=0.5") from error

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdcam.cli import console, options
-from ssdcam.errors import WrongUsageError
+from ssdcam.errors import SsdcamError, WrongUsageError
 
 if TYPE_CHECKING:
     from ssdcam.checkpoints.checkpoint import Checkpoint
@@ -34,13 +34,12 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA...")
 @click.option("-m", "--model", metavar="NAME|PATH", help="Checkpoint to start from; the embedded one if not given.")
 @click.option("--arch", metavar="NAME", help="Start from random weights: ssd300-mobilenet-v1, ssd300-vgg16, ...")
-@click.option("--arch-option", "arch_options", multiple=True, metavar="KEY=F", help="Of --arch, such as width=0.5.")
-@click.option("--input-size", type=click.IntRange(32, 4096), help="Side of the network's input; default: its own.")
+@options.arch_size
 @click.option(
     "--boxes",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help='Default boxes: a JSON file as `ssdcam weights info --json` prints, or its "boxes" alone.',
+    help="Default boxes: what `ssdcam boxes -o` writes, or what `ssdcam weights info --json` prints.",
 )
 @click.option("--classes", metavar="NAME,...", help="Learn these classes only; default: all that the data has.")
 @options.labels
@@ -131,7 +130,7 @@ def command(data: tuple[Path, ...], output: Path, resume: bool, threads: int | N
     keep_memory()
     given["device"] = local_device(given["device"])
     device = find_device(given["device"])
-    datasets = [_open(path, given["split"]) for path in data]
+    datasets = [options.open_part(path, given["split"]) for path in data]
     labels = _labels(given["classes"], given["labels"]) or join_labels(datasets)
     _report_problems(datasets)
     evaluated = _validation(data, given["val"], given["val_split"]) if share.rank == 0 else []
@@ -169,13 +168,6 @@ def _check_folder(folder: Path, resume: bool) -> None:
         raise WrongUsageError(
             f"{folder} is not empty: go on with the run in it with --resume, or choose another with -o"
         )
-
-
-def _open(path: Path, split: str) -> Dataset:
-    """A part of a data set; of one that is not divided, all of it."""
-    from ssdcam.datasets import dataset_splits, open_dataset
-
-    return open_dataset(path, split if dataset_splits(path) else None)
 
 
 def _report_problems(datasets: Sequence[Dataset]) -> None:
@@ -221,26 +213,10 @@ def _start(
     labels: tuple[str, ...], given: dict[str, Any], datasets: Sequence[Dataset], data: Sequence[Path]
 ) -> Checkpoint:
     """The network to train, with the weights it starts from."""
-    from ssdcam.checkpoints.resolve import open_checkpoint
-    from ssdcam.ssd.architectures import architecture, map_sizes, new_spec
-    from ssdcam.training.transfer import fresh, retarget, transfer
+    from ssdcam.training.transfer import fresh, transfer
 
-    model, arch, side, seed = given["model"], given["arch"], given["input_size"], given["seed"]
-    size = (side, side) if side else None
-    old = None
-    if model is None and arch is not None:
-        try:
-            spec = new_spec(arch, labels, input_size=size, options=_arch_options(given["arch_options"]))
-        except ValueError as error:
-            raise WrongUsageError(str(error)) from error
-    else:
-        old = open_checkpoint(model)
-        if arch not in (None, old.spec.architecture) or given["arch_options"]:
-            raise WrongUsageError(f"{model} is {old.spec.architecture}: give either -m or --arch")
-        spec = retarget(old.spec, labels)
-        if size and size != spec.input_size:
-            boxes = architecture(spec.architecture).boxes(size, map_sizes(spec.architecture, size, spec.options))
-            spec = replace(spec, input_size=size, boxes=boxes)
+    model, seed = given["model"], given["seed"]
+    spec, old = options.network(labels, model, given["arch"], given["arch_options"], given["input_size"])
     if given["boxes"]:
         spec = _with_boxes(spec, given["boxes"])
     if given["classification"]:
@@ -258,13 +234,6 @@ def _start(
     return transfer(old, spec, seed) if old else fresh(spec, seed)
 
 
-def _arch_options(texts: Sequence[str]) -> dict[str, float]:
-    try:
-        return {key: float(value) for key, value in (text.split("=", 1) for text in texts)}
-    except ValueError as error:
-        raise WrongUsageError("--arch-option takes a name and a number, such as width=0.5") from error
-
-
 def _with_boxes(spec: ModelSpec, path: Path) -> ModelSpec:
     """A spec with the default boxes of a file: a checkpoint's ``boxes`` object, alone or under that key."""
     from ssdcam.checkpoints.checkpoint import spec_from_json, spec_to_json
@@ -273,7 +242,9 @@ def _with_boxes(spec: ModelSpec, path: Path) -> ModelSpec:
         read = json.loads(path.read_text("utf-8-sig"))
         boxes = read.get("boxes", read) if isinstance(read, dict) else read
         changed = spec_from_json(json.dumps({**spec_to_json(spec), "boxes": boxes}))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SsdcamError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise WrongUsageError(f"{path}: holds no default boxes: {error}") from error
     if [(m.rows, m.columns) for m in changed.boxes.maps] != [(m.rows, m.columns) for m in spec.boxes.maps]:
         raise WrongUsageError(f"{path}: its boxes are for feature maps of other sizes than the network has")

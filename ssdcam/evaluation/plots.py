@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssdcam.errors import ImageError, UnavailableError
 from ssdcam.evaluation.confusion import Confusion
 from ssdcam.evaluation.evaluate import Evaluation
 from ssdcam.files import write_whole
+from ssdcam.ssd.default_boxes import BoxLayout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,6 +78,43 @@ def draw_confusion(confusion: Confusion) -> Figure:
         count = str(confusion.counts[row, column])
         axes.text(column, row, count, ha="center", va="center", fontsize=5, color=colour)
     figure.colorbar(image, ax=axes, shrink=0.6, label="share of the row")
+    return figure
+
+
+def draw_box_shapes(shapes: NDArray[np.float64], layouts: Sequence[tuple[str, BoxLayout, float]]) -> Figure:
+    """Where a data set's box shapes lie, and default boxes among them, a panel a layout.
+
+    Args:
+        shapes: ``(N, 2)``, the ground truths' widths and heights relative to the picture; one at least.
+        layouts: name, default boxes, and recall at IoU .5, of each panel.
+    """
+    figure = _figure(6.4 * len(layouts), 6)
+    from matplotlib import colormaps
+
+    # Logarithms, because a box of half the size is as far from another as one of twice the size.
+    sides = np.concatenate([shapes, *([s for m in layout.maps for s in m.shapes] for _, layout, _ in layouts)])
+    low, high = sides.min() * 0.8, sides.max() * 1.25
+    edges = np.geomspace(low, high, 61)
+    colours = colormaps["plasma"]
+    panels = figure.subplots(1, len(layouts), squeeze=False, sharex=True, sharey=True)[0]
+    for axes, (name, layout, recall) in zip(panels, layouts, strict=True):
+        count = axes.hist2d(shapes[:, 0], shapes[:, 1], bins=[edges, edges], cmap="Greys", cmin=1, norm="log")[3]
+        axes.plot((low, high), (low, high), color="0.6", linewidth=0.8, zorder=1)
+        for number, m in enumerate(layout.maps):
+            widths, heights = zip(*m.shapes, strict=True)
+            label = f"{m.columns}x{m.rows} cells, {len(m.shapes)} shape{'s' * (len(m.shapes) > 1)}"
+            colour = colours(number / max(len(layout.maps) - 1, 1) * 0.9)
+            axes.scatter(widths, heights, s=90, color=colour, edgecolor="white", linewidth=1.2, label=label, zorder=3)
+        axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
+        axes.set(xlabel="width / picture's width", ylabel="height / picture's height")
+        axes.set_title(
+            f"{_plain(name)}: {layout.num_boxes:,} default boxes, recall {recall:.3f} at IoU .5", fontsize=10
+        )
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("")
+        axes.legend(loc="lower right", fontsize="small")
+    figure.colorbar(count, ax=panels.tolist(), shrink=0.7, label="ground truths")
     return figure
 
 

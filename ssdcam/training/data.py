@@ -31,7 +31,7 @@ from ssdcam.training.augment import Augmentation, Example, Image, augment, mosai
 from ssdcam.training.errors import TrainingError
 from ssdcam.training.loss import Targets
 
-_LEAST_SIDE = 1.0
+LEAST_SIDE = 1.0
 """Pixels of the network's input; a thinner object cannot be seen there and is neither object nor background."""
 
 
@@ -235,7 +235,7 @@ def collate(inputs: Sequence[tuple[Example, NDArray[np.bool_], str]]) -> Batch:
         count = len(example.boxes)
         boxes[i, :count] = example.boxes
         class_ids[i, :count] = example.class_ids
-        thin = (example.boxes[:, 2:] - example.boxes[:, :2] < _LEAST_SIDE).any(axis=1)
+        thin = (example.boxes[:, 2:] - example.boxes[:, :2] < LEAST_SIDE).any(axis=1)
         present[i, :count], ignored[i, :count] = True, example.ignored | thin
     boxes /= np.array([width, height, width, height], np.float32)
     targets = (boxes, class_ids, present, ignored, np.stack([known for _, known, _ in inputs]))

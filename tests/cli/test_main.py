@@ -46,7 +46,9 @@ def test_help_of_a_command(command: list[str]) -> None:
 HEAVY = {"torch", "cv2", "av", "numpy", "rich", "safetensors", "tflite"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["image", "--help"], ["nosuch"], ["image"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["image", "--help"], ["boxes", "--help"], ["nosuch"], ["image"]]
+)
 def test_imports_nothing_to_tell_how_it_is_used(arguments: list[str]) -> None:
     script = """
 import atexit, os, sys

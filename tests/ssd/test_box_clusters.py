@@ -1,0 +1,160 @@
+"""k-means default boxes: against naive re-derivations, on degenerate data, and on a real data set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ssdcam.datasets import open_dataset
+from ssdcam.ssd import box_clusters
+from ssdcam.ssd.box_clusters import best_overlaps, choose_maps, cluster, cluster_layout, first_centres, sure_overlap
+from ssdcam.ssd.box_coder import pairwise_iou, to_corners
+from ssdcam.ssd.default_boxes import VOC300, BoxLayout, FeatureMapBoxes, default_boxes, layout_tensorflow
+from ssdcam.training.matching import match
+
+PAPER = VOC300.layout()
+
+
+def naive_iou(a: tuple[float, float], b: tuple[float, float]) -> float:
+    common = min(a[0], b[0]) * min(a[1], b[1])
+    return common / (a[0] * a[1] + b[0] * b[1] - common)
+
+
+def naive_kmeans(shapes: list[tuple[float, float]], centres: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    nearest: list[int] = []
+    while True:
+        again = [max(range(len(centres)), key=lambda k, s=s: naive_iou(s, centres[k])) for s in shapes]  # type: ignore[misc]
+        if again == nearest:
+            return sorted((centres[k] for k in set(nearest)), key=lambda c: c[0] * c[1])
+        nearest = again
+        for k in set(nearest):
+            mine = [s for s, n in zip(shapes, nearest, strict=True) if n == k]
+            centres[k] = (sum(w for w, _ in mine) / len(mine), sum(h for _, h in mine) / len(mine))
+
+
+def random_shapes(seed: int, count: int) -> np.ndarray:
+    return np.exp(np.random.default_rng(seed).uniform(np.log(0.02), 0, (count, 2)))
+
+
+def random_truths(seed: int, count: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    sides = random_shapes(seed, count)
+    low = rng.uniform(0, 1 - sides)
+    return np.concatenate([low, low + sides], axis=1)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 9))
+def test_equals_naive_kmeans(seed: int, count: int) -> None:
+    shapes = random_shapes(seed, 60)
+    start = first_centres(shapes, count, np.random.default_rng(seed))
+    assert all((shapes == one).all(axis=1).any() for one in start)
+    expected = naive_kmeans([tuple(s) for s in shapes.tolist()], [tuple(c) for c in start.tolist()])
+    np.testing.assert_allclose(cluster(shapes, count, seed), expected, rtol=1e-12)
+
+
+def test_the_same_by_seed_and_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = random_shapes(1, 300)
+    whole = cluster(shapes, 7, seed=3)
+    assert not np.array_equal(whole, cluster(shapes, 7, seed=4))
+    monkeypatch.setattr(box_clusters, "_AT_ONCE", 50)
+    np.testing.assert_array_equal(whole, cluster(shapes, 7, seed=3))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ([(0.2, 0.3)], [(0.2, 0.3)]),  # one box
+        ([(0.2, 0.3)] * 50, [(0.2, 0.3)]),  # all alike
+        ([(0.5, 0.5), (0.2, 0.3)] * 20, [(0.2, 0.3), (0.5, 0.5)]),  # fewer shapes than clusters
+        ([(0.2, 0.3 + 1e-16 * i) for i in range(20)], [(0.2, 0.3)]),  # differences below the IoU's precision
+        ([(1e-6, 1e-6), (1, 1)], [(1e-6, 1e-6), (1, 1)]),
+    ],
+)
+def test_degenerate_data(shapes: list[tuple[float, float]], expected: list[tuple[float, float]]) -> None:
+    found = cluster(np.array(shapes), 5)
+    assert found[0] == pytest.approx(expected[0])
+    assert found[-1] == pytest.approx(expected[-1])
+    layout = cluster_layout(np.array(shapes), PAPER)
+    assert min(layout.boxes_per_cell) >= 1
+    assert layout.num_boxes <= PAPER.num_boxes
+
+
+@pytest.mark.parametrize("m", PAPER.maps)
+def test_what_is_sure_is_the_worst_of_all_places(m: FeatureMapBoxes) -> None:
+    for w, h in [(0.05, 0.1), (0.3, 0.3), (0.7, 0.45), (0.95, 1.0)]:
+        x, y = (np.linspace(side / 2, 1 - side / 2, 301) for side in (w, h))
+        dx = np.abs(x[:, None] - (np.arange(m.columns) + 0.5) * m.step[0]).min(axis=1).max()
+        dy = np.abs(y[:, None] - (np.arange(m.rows) + 0.5) * m.step[1]).min(axis=1).max()
+        common = max(w - dx, 0) * max(h - dy, 0)
+        assert sure_overlap(np.array([[w, h]]), m)[0] == pytest.approx(common / (2 * w * h - common), abs=0.02)
+
+
+def test_the_coarsest_map_that_is_fine_enough() -> None:
+    shapes = np.array([(0.01, 0.01), (0.1, 0.1), (0.16, 0.16), (0.3, 0.3), (0.7, 0.7), (0.9, 0.9)])
+    assert choose_maps(shapes, PAPER).tolist() == [0, 0, 1, 2, 3, 5]
+    # Half a step of .8165 sides: (1 - .1835)^2 = 2/3 of the area in common is an IoU of .5.
+    limit = 0.5 / 19 / (1 - np.sqrt(2 / 3))
+    even = layout_tensorflow([(19, 19), (10, 10), (5, 5)])
+    assert choose_maps(np.array([[limit * 1.9 * 0.999] * 2, [limit * 1.9 * 1.001] * 2]), even).tolist() == [0, 1]
+
+
+@given(st.integers(0, 2**32), st.sampled_from([None, 1, 6]))
+def test_layouts_keep_the_limit(seed: int, clusters: int | None) -> None:
+    shapes = random_shapes(seed, 80)
+    layout = cluster_layout(shapes, PAPER, clusters, seed=seed)
+    assert layout.num_boxes <= PAPER.num_boxes
+    assert [(m.rows, m.columns, m.step) for m in layout.maps] == [(m.rows, m.columns, m.step) for m in PAPER.maps]
+    assert min(layout.boxes_per_cell) >= 1
+    assert sum(layout.boxes_per_cell) <= max(clusters or sum(PAPER.boxes_per_cell), 1) + len(PAPER.maps)
+
+
+def test_too_many_clusters_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"40 clusters make .* more than the network's own 8,732"):
+        cluster_layout(random_shapes(0, 200) * 0.1, PAPER, 40)
+
+
+@pytest.mark.parametrize("clip", ["none", "centre", "size", "corners"])
+def test_overlaps_are_those_that_matching_sees(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(box_clusters, "_AT_ONCE", 5000)
+    layout = replace(layout_tensorflow([(10, 10), (5, 5), (3, 3), (1, 1)]), clip=clip)  # type: ignore[arg-type]
+    truths = random_truths(5, 200)
+    overlaps = best_overlaps(truths, layout)
+    corners = to_corners(torch.from_numpy(default_boxes(layout)).double())
+    dense = pairwise_iou(torch.from_numpy(truths), corners)
+    np.testing.assert_allclose(overlaps.best, dense.amax(dim=1).numpy(), rtol=1e-9)
+    starts = np.cumsum([m.num_boxes for m in layout.maps])
+    held = np.searchsorted(starts, dense.argmax(dim=1).numpy(), side="right")
+    assert (overlaps.maps == held).mean() > 0.98  # of equal overlaps, the one or the other
+    # One ground truth a picture: matched beyond its own box where a box overlaps it by half.
+    boxes = torch.from_numpy(truths)[:, None]
+    several = (match(boxes, torch.ones(len(truths), 1, dtype=torch.bool), corners) >= 0).sum(dim=1)
+    assert overlaps.recall == (dense.amax(dim=1) >= 0.5).double().mean().item()
+    assert ((several > 1).numpy() <= (overlaps.best >= 0.5)).all()
+
+
+def test_caffes_steps_that_do_not_fill_the_picture() -> None:
+    truths = random_truths(6, 300)
+    corners = to_corners(torch.from_numpy(default_boxes(PAPER)).double())
+    dense = pairwise_iou(torch.from_numpy(truths), corners).amax(dim=1)
+    np.testing.assert_allclose(best_overlaps(truths, PAPER).best, dense.numpy(), rtol=1e-9)
+
+
+def relative(path: Path, split: str) -> np.ndarray:
+    samples = open_dataset(path, split, pictures=False).samples
+    return np.concatenate([s.boxes / np.array([s.width, s.height] * 2) for s in samples]).astype(np.float64)
+
+
+def test_voc_is_covered_better_than_by_the_papers_boxes(shared: Path) -> None:
+    train, val = (relative(shared / "data/voc", split) for split in ("train", "val"))
+    layout: BoxLayout = cluster_layout(train[:, 2:] - train[:, :2], PAPER)
+    assert layout.num_boxes <= PAPER.num_boxes
+    for truths in (train, val):  # val was not looked at
+        paper, ours = best_overlaps(truths, PAPER), best_overlaps(truths, layout)
+        assert ours.recall > paper.recall + 0.03
+        assert ours.best.mean() > paper.best.mean() + 0.01
