@@ -24,11 +24,14 @@ class Teacher:
         device: where both run.
 
     Raises:
-        WrongUsageError: the two do not look at the same boxes of the same picture.
+        WrongUsageError: the two do not look at the same boxes of the same picture, or the student's scores are a
+            softmax, which has no room for a class that may be there or not.
     """
 
     def __init__(self, checkpoint: Checkpoint, student: ModelSpec, device: torch.device) -> None:
         spec = checkpoint.spec
+        if student.score_function == "softmax":
+            raise WrongUsageError("a teacher needs a student with sigmoid scores: pass --loss focal or sigmoid")
         if spec.input_size != student.input_size or spec.normalisation != student.normalisation:
             raise WrongUsageError("a teacher must take the same input as the network that learns from it")
         ours, theirs = default_boxes(student.boxes), default_boxes(spec.boxes)

@@ -17,7 +17,7 @@ from ssdcam.datasets.aliases import match_labels
 from ssdcam.errors import CheckpointError
 from ssdcam.ssd.architectures import build_network
 from ssdcam.ssd.network import SSD
-from ssdcam.ssd.spec import ModelSpec
+from ssdcam.ssd.spec import ModelSpec, NmsFigures
 
 PRIOR = 0.01
 """What a new class scores at first where scores are sigmoids: objects are rare (Lin et al., section 4.1)."""
@@ -84,8 +84,11 @@ def transfer(checkpoint: Checkpoint, spec: ModelSpec, seed: int = 0) -> Checkpoi
 
 
 def retarget(spec: ModelSpec, labels: tuple[str, ...], **changes: Any) -> ModelSpec:
-    """A spec for other labels; what is known of the old weights does not hold for the new."""
-    return replace(spec, labels=labels, provenance={}, **changes)
+    """A spec for other labels; what is known of the old weights does not hold for the new.
+
+    The figures of NMS are the paper's again: those of a released file suit the scores that it was released with.
+    """
+    return replace(spec, labels=labels, provenance={}, **{"nms": NmsFigures(), **changes})
 
 
 def _described(spec: ModelSpec) -> str:

@@ -98,6 +98,12 @@ def test_a_run_with_a_teacher(data, coco_tflite, tmp_path, capsys):
     assert checkpoint.spec.labels == ("dog", "person")
 
 
+def test_a_student_with_softmax_scores_is_refused(data, coco_tflite, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(console.log, "propagate", True)
+    assert train(data, coco_tflite, tmp_path / "run", "--loss", "softmax") == 2
+    assert "pass --loss focal or sigmoid" in one_line(caplog.text)
+
+
 def test_a_teacher_of_other_pictures_or_boxes_is_refused(data, coco_tflite, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(console.log, "propagate", True)
     assert train(data, coco_tflite, tmp_path / "large", "--input-size", 320) == 2

@@ -8,6 +8,7 @@ from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detection.torch_engine import load_network
 from ssdcam.errors import CheckpointError
 from ssdcam.ssd.architectures import new_spec
+from ssdcam.ssd.spec import NmsFigures
 from ssdcam.training.transfer import PRIOR, fresh, retarget, transfer
 
 from .scenes import tiny
@@ -40,6 +41,11 @@ def test_matching_labels_keep_their_rows(start):
     torch.testing.assert_close(new_raw[..., 2], raw[..., 1])
     biases = new.weights["conf.0.bias"].reshape(-1, 3)
     np.testing.assert_allclose(1 / (1 + np.exp(-biases[:, 1])), PRIOR, rtol=1e-5)
+
+
+def test_other_classes_have_the_papers_nms(start):
+    assert start.spec.nms.iou == 0.6
+    assert retarget(start.spec, ("dog",)).nms == NmsFigures(iou=0.45, before=400, after=200)
 
 
 def test_the_same_classes_are_the_same_network(start):
