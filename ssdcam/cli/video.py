@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ssdcam.media.images import Picture
     from ssdcam.media.sources import FileSource
     from ssdcam.media.video_outputs import VideoJob
+    from ssdcam.media.video_writer import VideoWriter
     from ssdcam.pipeline.run import Sink
     from ssdcam.pipeline.timing import Timing
 
@@ -162,32 +163,17 @@ class _Run:
 
     def process(self, job: VideoJob, show_progress: Callable[[str], None]) -> bool:
         """Run one video; False if someone quit."""
-        from ssdcam.media.containers import default_codec
-        from ssdcam.media.video_writer import VideoWriter
         from ssdcam.pipeline.sinks import VideoSink
 
         self._check_range(job.path)
-        with self.open(job.path) as source:
+        with ExitStack() as stack:
+            source = stack.enter_context(self.open(job.path))
             sinks = [make(str(job.path)) for make in self.common]
+            claim = job.claim()
             writer = None
-            if job.target:
-                job.begin()
-                rate = (source.rate or session.COMMON_RATE) / self.stride
-                # Frames and sound keep their times, so that sound from before the first frame is kept, too.
-                zero = min(source.origin, source.begins) if self.start is None else source.start_time
-                writer = VideoWriter(
-                    job.target,
-                    width=source.width,
-                    height=source.height,
-                    rate=rate,
-                    codec=self.codec or default_codec(job.target),
-                    crf=self.crf,
-                    preset=self.preset,
-                    audio_from=job.path if self.audio else None,
-                    start=zero,
-                    end=None if self.end is None else source.end_time,
-                    warn=console.log.warning,
-                )
+            if claim and job.target:
+                stack.enter_context(claim)
+                writer, zero = self._open_writer(job.path, job.target, source)
                 sinks.append(VideoSink(writer, zero))
             try:
                 ended = session.run(
@@ -204,8 +190,29 @@ class _Run:
                 if writer:
                     writer.abort()
                 raise
-            if writer and job.target:
+            if claim and writer:
                 writer.close(ended=ended and self.max_frames is None)
-                if ended:
-                    job.end()
+                claim.finished = ended
             return ended
+
+    def _open_writer(self, path: Path, target: Path, source: FileSource) -> tuple[VideoWriter, float]:
+        """The output, and the time of the source's clock at which it begins, in seconds."""
+        from ssdcam.media.containers import default_codec
+        from ssdcam.media.video_writer import VideoWriter
+
+        # Frames and sound keep their times, so that sound from before the first frame is kept, too.
+        zero = min(source.origin, source.begins) if self.start is None else source.start_time
+        writer = VideoWriter(
+            target,
+            width=source.width,
+            height=source.height,
+            rate=(source.rate or session.COMMON_RATE) / self.stride,
+            codec=self.codec or default_codec(target),
+            crf=self.crf,
+            preset=self.preset,
+            audio_from=path if self.audio else None,
+            start=zero,
+            end=None if self.end is None else source.end_time,
+            warn=console.log.warning,
+        )
+        return writer, zero

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from ssdcam.media.av import av
+from ssdcam.media.claims import Claim
 from ssdcam.records import read_records
 from ssdcam.records.record import to_json
 
@@ -522,6 +524,25 @@ def test_resume_after_a_kill(tmp_path: Path) -> None:
     assert [len(clips.frame_times(out)) for out in outputs] == [100] * 3
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names, "markers stay behind"
     assert run(*command).stdout.startswith("0 frames"), "a third run has nothing left to do"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="outputs are locked on POSIX only")
+def test_two_runs_never_write_the_same_output(tmp_path: Path, clip: Path) -> None:
+    out, other = tmp_path / "out.mp4", tmp_path / "folder" / clip.name
+    with Claim(out, resumable=False), Claim(other, resumable=True):
+        for command in (("-o", out), ("-o", other.parent, "-y"), ("-o", other.parent, "--resume")):
+            done = run("video", clip, *command)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert "is being written by another run" in one_line(done.stderr)
+        assert not out.exists()
+        shutil.copy(clip, tmp_path / "second.mp4")
+        for option in ("-y", "--resume"):
+            done = run("video", clip, tmp_path / "second.mp4", "-o", other.parent, option)
+            assert done.returncode == 1
+            assert f"{other}: is being written by another run" in one_line(done.stderr)
+        assert not other.exists()
+        assert len(clips.frame_times(other.with_name("second.mp4"))) == 40
+    assert run("video", clip, "-o", out).returncode == 0
 
 
 def test_resume_asks_about_what_another_program_left(tmp_path: Path, clip: Path) -> None:
