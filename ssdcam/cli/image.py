@@ -103,11 +103,11 @@ def command(
             objects += len(record.detections)
             if show and not _show(image):
                 break
-    if not as_json:
-        place = f"; annotated copies are in {console.printable(str(output))}" if output and done else ""
-        printer.print(f"{_count(objects, 'object')} in {_count(done, 'picture')}{place}")
-    if failed:
-        raise click.exceptions.Exit(1)
+        if not as_json:
+            place = f"; annotated copies are in {console.printable(str(output))}" if output and done else ""
+            printer.print(f"{_count(objects, 'object')} in {_count(done, 'picture')}{place}")
+        if failed:  # inside, for who writes records to know
+            raise click.exceptions.Exit(1)
 
 
 def _save(folder: PictureFolder, picture: Picture, image: Image, saved: dict[Path, Path]) -> None:

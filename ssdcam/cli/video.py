@@ -101,8 +101,8 @@ def command(
             else:
                 if not goes_on:
                     break
-    if failed:
-        raise click.exceptions.Exit(1)
+        if failed:  # inside, for who writes records to know
+            raise click.exceptions.Exit(1)
 
 
 def _find(inputs: Sequence[str]) -> tuple[list[Picture], int]:

@@ -371,6 +371,17 @@ def test_jsonl_is_what_json_prints(tmp_path: Path, clip: Path) -> None:
     assert (tmp_path / "r.jsonl").read_text() == done.stdout
 
 
+@pytest.mark.parametrize("command", ["image", "video"])
+def test_older_records_stay_where_nothing_could_be_read(tmp_path: Path, command: str) -> None:
+    older = tmp_path / "r.jsonl"
+    older.write_text("dear to me")
+    (tmp_path / "text.mp4").write_text("no video")
+    done = run(command, tmp_path / "missing.mp4", tmp_path / "text.mp4", "--records", older, "-y")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 2
+    assert older.read_text() == "dear to me"
+
+
 def test_crops(tmp_path: Path, clip: Path) -> None:
     done = run("video", clip, "--json", "--crops", tmp_path / "crops")
     count = sum(len(record["detections"]) for record in records(done.stdout))
