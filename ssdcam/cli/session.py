@@ -283,15 +283,27 @@ def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:
 
 @contextmanager
 def reporting(
-    timing: Timing, detector: Detector, model: str | None, stats: Path | None, as_json: bool
+    timing: Timing, detector: Detector, model: str | None, stats: Path | None, as_json: bool, note: str = ""
 ) -> Iterator[None]:
-    """Tell the run's figures when it ends, however it does: a camera is usually left with Ctrl-C."""
+    """Tell the run's figures when it ends, however it does: a camera is usually left with Ctrl-C.
+
+    Args:
+        timing: where the figures come from.
+        detector: what made them.
+        model: what the user calls it.
+        stats: ``--stats``.
+        as_json: whether stdout is for records alone.
+        note: is told before the figures.
+    """
     try:
         yield
     finally:
         figures = timing.stats()
         if stats:
             write_stats(stats, figures, detector, model)
-        if not as_json:
+        lines = [note] if note else []
+        if figures.frames:
+            lines.append(summary(figures))
+        if lines and not as_json:
             with suppress(BrokenPipeError):
-                click.echo(summary(figures))
+                click.echo("\n".join(lines))

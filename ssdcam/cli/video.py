@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +26,20 @@ if TYPE_CHECKING:
     from ssdcam.pipeline.timing import Timing
 
 
+# The options that show in the output; and so do the contents of the model and of the labels.
+_SHOWS = (
+    "score", "iou", "max_det", "classes", "line_width", "no_labels", "no_fps", "codec", "crf", "preset", "no_audio",
+    "start", "end", "stride", "max_frames", "crops",
+)  # fmt: skip
+
+
 @click.command("video")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
     metavar="OUT",
-    help="Write the video with boxes there: a file for one input, a folder for several.",
+    help="Write the video with boxes there: a file for one input, a folder (for one: ending with a slash) for several.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON record a frame on stdout.")
 @options.records
@@ -52,7 +60,7 @@ if TYPE_CHECKING:
 @options.yes
 @options.verbosity
 def command(
-    inputs: tuple[str, ...], output: Path | None, as_json: bool, records: str | None, crops: Path | None,
+    inputs: tuple[str, ...], output: str | None, as_json: bool, records: str | None, crops: Path | None,
     codec: str | None, crf: int | None, preset: str, no_audio: bool, start: float | None, end: float | None,
     stride: int, max_frames: int | None, batch: int | None, show: bool, stats: Path | None, resume: bool,
     line_width: int | None, no_labels: bool, no_fps: bool, yes: bool, **detection: Any,
@@ -69,10 +77,15 @@ def command(
     videos, failed = _find(inputs)
     several = len(inputs) > 1 or [video.path for video in videos] != [Path(inputs[0])]
     jobs = plan_videos(videos, output, several=several, codec=codec, crf=crf, preset=preset)
+    comment = f"ssdcam options {_digest(click.get_current_context().params)}"
+    planned = len(jobs)
     if resume:
         if as_json or records or not all(job.in_folder for job in jobs):
-            raise WrongUsageError("--resume needs a folder as -o, and goes with neither --json nor --records")
-        jobs = [job for job in jobs if not job.finished]
+            raise WrongUsageError(
+                "--resume needs a folder as -o (for one input, its name ends with a slash), "
+                "and goes with neither --json nor --records"
+            )
+        jobs = _unfinished(jobs, comment, yes)
     existing = check_targets((job.path, job.target) for job in jobs if job.target)
     if resume:
         existing = [job.target for job in jobs if job.target in existing and not job.left_unfinished]
@@ -87,10 +100,12 @@ def command(
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
         common = session.open_sinks(stack, detector, printer, records, crops)
         timing = Timing()
-        stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json))
+        note = f"{planned - len(jobs)} of {planned} already done" if len(jobs) < planned else ""
+        stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json, note))
         run = _Run(
-            detector, common, look, timing, start, end, stride, max_frames, batch, codec, crf, preset, not no_audio
-        )
+            detector, common, look, timing, start, end, stride, max_frames, batch, codec, crf, preset, not no_audio,
+            comment,
+        )  # fmt: skip
         show_progress = stack.enter_context(session.progress(run.count_frames(jobs), timing, as_json))
         for job in jobs:
             try:
@@ -117,6 +132,35 @@ def _find(inputs: Sequence[str]) -> tuple[list[Picture], int]:
     return [item for item in found if not isinstance(item, SsdcamError)], len(failures)
 
 
+def _digest(options: Mapping[str, Any]) -> str:
+    """What stands for everything that the user chose and that shows in the output: the same choices give the same."""
+    chosen = {name: options[name] for name in _SHOWS}
+    for name in ("model", "labels"):
+        path = options[name]
+        if path and Path(path).is_file():
+            with Path(path).open("rb") as file:
+                path = hashlib.file_digest(file, "sha256").hexdigest()
+        chosen[name] = path
+    return hashlib.sha256(json.dumps(chosen, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _unfinished(jobs: Sequence[VideoJob], comment: str, yes: bool) -> list[VideoJob]:
+    """The jobs that no earlier run finished with the same options.
+
+    Raises:
+        WrongUsageError: one was finished with others, and the user does not say that it may be replaced.
+    """
+    finished = [job for job in jobs if job.finished]
+    other = [job for job in finished if not job.made_with(comment)]
+    for job in other:
+        if not yes:
+            raise WrongUsageError(
+                f"{job.target}: was not made with these options: -y makes it anew, or name another folder as -o"
+            )
+        console.log.warning("%s: was not made with these options and is made anew", job.target)
+    return [job for job in jobs if job not in finished or job in other]
+
+
 @dataclass(frozen=True)
 class _Run:
     """What is the same for every video of a command."""
@@ -134,6 +178,7 @@ class _Run:
     crf: int | None
     preset: str
     audio: bool
+    comment: str
 
     def open(self, path: Path) -> FileSource:
         from ssdcam.media.sources import FileSource
@@ -213,6 +258,7 @@ class _Run:
             audio_from=path if self.audio else None,
             start=zero,
             end=None if self.end is None else source.end_time,
+            comment=self.comment,
             warn=console.log.warning,
         )
         return writer, zero

@@ -55,6 +55,7 @@ class VideoWriter:
         start: when the output begins, in seconds of that file's clock, as its timestamps say it: what is subtracted
             from a frame's time there gives ``pts`` here. Sound from before is left out.
         end: when the sound ends, on the same clock; None: it is kept to its own end.
+        comment: goes into the file as its comment, which players may show; see :func:`read_comment`.
         warn: is told, in a line, of what the user should know but what does not stop the video.
 
     Raises:
@@ -77,6 +78,7 @@ class VideoWriter:
         audio_from: Path | None = None,
         start: float = 0.0,
         end: float | None = None,
+        comment: str = "",
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
         check_output(path, codec, crf=crf, preset=preset)
@@ -100,6 +102,8 @@ class VideoWriter:
             f"file:{path}", "w", format=self._kind.format, container_options=dict(self._kind.options)
         )
         with self._failing():
+            if comment:
+                self._output.metadata["comment"] = comment
             stream = self._output.add_stream(
                 CODECS[codec].encoder,
                 rate,
@@ -273,6 +277,16 @@ class VideoWriter:
             there = False
         if not there:
             raise VideoError(f"{self.path}: was deleted or moved while it was being written")
+
+
+def read_comment(path: Path) -> str:
+    """The comment in a video file; empty where there is none, or no video file."""
+    try:
+        with av.open(f"file:{path}", metadata_errors="replace") as container:
+            # Matroska's are called COMMENT.
+            return next((text for name, text in container.metadata.items() if name.lower() == "comment"), "")
+    except (av.FFmpegError, OSError):
+        return ""
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -243,6 +244,17 @@ def test_what_is_no_video_is_told_in_a_line(tmp_path: Path, name: str) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert name in one_line(done.stderr)
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_one_input_goes_to_a_file_unless_a_folder_is_named(tmp_path: Path, clip: Path) -> None:
+    done = run("video", clip, "-o", tmp_path / "noext")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "noext: " in one_line(done.stderr)
+    assert ".mp4 .m4v .mov .mkv .webm .avi" in done.stderr
+    assert not (tmp_path / "noext").exists()
+    for folder in ("noext/", "noext", "deep/with.mp4/"):
+        assert run("video", clip, "-o", f"{tmp_path}/{folder}", "-y", "--max-frames", "2").returncode == 0
+        assert len(clips.frame_times(tmp_path / folder / clip.name)) == 2
 
 
 def test_a_bad_one_among_good_ones(tmp_path: Path, clip: Path) -> None:
@@ -497,6 +509,7 @@ def test_the_input_is_never_overwritten(tmp_path: Path, clip: Path, way: str) ->
         ("--preset", "sloth", "-o", "out.mp4"),
         ("--stats", "no/such/stats.json"),
         ("-o", "no/such/out.mp4"),
+        ("-o", ""),
         ("--records", "r.xml"),
         ("--resume",),
     ],
@@ -530,11 +543,52 @@ def test_resume_after_a_kill(tmp_path: Path) -> None:
 
     done = run(*command)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "200 frames in" in done.stdout
+    assert re.match(r"1 of 3 already done\n200 frames in ", done.stdout)
     assert outputs[0].stat().st_mtime_ns == finished
     assert [len(clips.frame_times(out)) for out in outputs] == [100] * 3
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names, "markers stay behind"
-    assert run(*command).stdout.startswith("0 frames"), "a third run has nothing left to do"
+    assert run(*command).stdout == "3 of 3 already done\n", "a third run has nothing left to do"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_resume_notices_other_options(tmp_path: Path, clip: Path, suffix: str) -> None:
+    source = shutil.copy(clip, tmp_path / f"in{suffix}")
+    out = tmp_path / "out" / source.name
+    command = ("video", source, "-o", f"{out.parent}/", "--resume")
+    assert run(*command, "--end", "0.5").returncode == 0
+    before = out.read_bytes()
+    for changed in (("--end", "0.6"), (), ("--end", "0.5", "--score", "0.4"), ("--end", "0.5", "--crf", "30")):
+        done = run(*command, *changed)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{out}: was not made with these options" in one_line(done.stderr)
+    assert run(*command, "--end", "0.5", "--batch", "2").stdout == "1 of 1 already done\n"
+    assert out.read_bytes() == before
+
+    done = run(*command, "--end", "0.6", "-y")
+    assert done.returncode == 0
+    assert f"{out}: was not made with these options" in one_line(done.stderr)
+    assert len(clips.frame_times(out)) == 18
+    assert run(*command, "--end", "0.6").stdout == "1 of 1 already done\n"
+
+
+def test_resume_notices_another_model(tmp_path: Path, clip: Path) -> None:
+    """By what is in the file, not by its name."""
+    model, out = tmp_path / "model", tmp_path / "out"
+    out.mkdir()
+    results = []
+    for content in ("one", "one", "other"):
+        model.write_text(content)
+        results.append(run("video", clip, "-m", model, "-o", out, "--resume"))
+    assert [done.returncode for done in results] == [0, 0, 2]
+    assert results[1].stdout == "1 of 1 already done\n"
+
+
+def test_resume_takes_no_file_of_another_program_for_its_own(tmp_path: Path, clip: Path) -> None:
+    (tmp_path / "out").mkdir()
+    other = shutil.copy(clip, tmp_path / "out" / clip.name)
+    done = run("video", clip, "-o", other.parent, "--resume")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert other.read_bytes() == clip.read_bytes()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="outputs are locked on POSIX only")
