@@ -285,7 +285,7 @@ def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:
 def reporting(
     timing: Timing, detector: Detector, model: str | None, stats: Path | None, as_json: bool, note: str = ""
 ) -> Iterator[None]:
-    """Tell the run's figures when it ends, however it does: a camera is usually left with Ctrl-C.
+    """Tell the run's figures, if there are any, when it ends, however it does: a camera is usually left with Ctrl-C.
 
     Args:
         timing: where the figures come from.
@@ -304,6 +304,6 @@ def reporting(
         lines = [note] if note else []
         if figures.frames:
             lines.append(summary(figures))
-        if lines and not as_json:
+        if lines and not as_json and not console.is_quiet():
             with suppress(BrokenPipeError):
                 click.echo("\n".join(lines))

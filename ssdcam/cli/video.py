@@ -15,6 +15,7 @@ import click
 
 from ssdcam.cli import console, options, session
 from ssdcam.errors import SourceError, SsdcamError, VideoError, WrongUsageError
+from ssdcam.files import exists
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -121,10 +122,17 @@ def command(
 
 
 def _find(inputs: Sequence[str]) -> tuple[list[Picture], int]:
-    """The video files that arguments lead to, and how many arguments lead to none."""
+    """The video files that arguments lead to, and how many arguments lead to none.
+
+    Raises:
+        WrongUsageError: one is the address of a stream.
+    """
     from ssdcam.media.containers import INPUT_SUFFIXES
     from ssdcam.media.images import find_pictures
+    from ssdcam.media.sources import is_url, redact
 
+    for url in (text for text in inputs if is_url(text) and not exists(Path(text))):
+        raise WrongUsageError(f"{redact(url)}: is a stream, not a file: use ssdcam webcam {redact(url)}")
     found = list(find_pictures(inputs, INPUT_SUFFIXES, "videos"))
     failures = [item for item in found if isinstance(item, SsdcamError)]
     for failure in failures:
@@ -251,7 +259,9 @@ class _Run:
             target,
             width=source.width,
             height=source.height,
-            rate=(source.rate or session.COMMON_RATE) / self.stride,
+            rate=source.rate or session.COMMON_RATE,
+            stride=self.stride,
+            ends=None if source.ends is None else source.ends - zero,
             codec=self.codec or default_codec(target),
             crf=self.crf,
             preset=self.preset,

@@ -100,6 +100,8 @@ def read_image(path: Path) -> Image:
     Raises:
         ImageError: the file is missing, unreadable, empty, damaged, too large or no picture.
     """
+    if exists(path) and not path.is_file() and not path.is_dir():  # a pipe or device might keep us waiting for ever
+        raise ImageError(f"{path}: is no regular file")
     try:
         data = np.fromfile(path, np.uint8)
     except (OSError, ValueError) as error:
@@ -180,5 +182,5 @@ def _reason(error: OSError | ValueError) -> str:
 
 def _cv2_reason(error: cv2.error) -> str:
     if "MAX_IMAGE" in str(error):
-        return "claims more pixels than the limit of 16384 x 16384 (OPENCV_IO_MAX_IMAGE_PIXELS raises it)"
+        return "claims more pixels than the limit of 2^28, 268 million (OPENCV_IO_MAX_IMAGE_PIXELS raises it)"
     return _UNREADABLE

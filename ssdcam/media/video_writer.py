@@ -45,7 +45,10 @@ class VideoWriter:
         path: the file; one that exists is overwritten. Its suffix says what it becomes.
         width: of the images, in pixels. An odd one is made even by repeating the last column.
         height: of the images, in pixels; likewise.
-        rate: frames a second: nominal, or the mean where it varies. The last frame is shown for one frame's duration.
+        rate: frames a second of the source: nominal, or the mean where it varies.
+        stride: only every so manieth of them will come, and each is shown so much longer.
+        ends: when the source's pictures end, in seconds of the output: the last frame is shown no longer, but for one
+            frame of the source at least. None: nobody knows, and it is shown for one. AVI knows whole strides only.
         codec: one of :data:`~ssdcam.media.containers.CODECS`.
         crf: quality on the codec's own scale, lower being better; None for its default.
         preset: one of :data:`~ssdcam.media.containers.PRESETS`.
@@ -70,6 +73,8 @@ class VideoWriter:
         width: int,
         height: int,
         rate: Fraction,
+        stride: int = 1,
+        ends: float | None = None,
         codec: str = "h264",
         crf: int | None = None,
         preset: str = "veryfast",
@@ -87,8 +92,10 @@ class VideoWriter:
         self.path = path
         self._shape = (height, width, 3)
         self._kind = container_of(path)
+        self._source_frame, self._ends = 1 / rate, ends
+        self._frame = stride / rate  # seconds that a frame is shown
+        rate /= stride
         self._tick = self._kind.tick(rate)
-        self._frame_ticks = max(round(1 / rate / self._tick), 1)
         self._warn = warn
         self._last = -1  # the last frame's time, in ticks
         self._frames = 0
@@ -177,7 +184,7 @@ class VideoWriter:
                 if self._frames == 1:  # x265 needs two to work out the time of decoding; before, there is garbage
                     packet.dts = packet.pts
                 self._mux(packet)
-            self._mux_sound(inf if ended else float((self._last + self._frame_ticks) * self._tick))
+            self._mux_sound(inf if ended else float(self._last * self._tick + self._shown(self._last)))
             self._output.close()
             self._look()
         if self._sound and self._sound.dropped:
@@ -224,8 +231,15 @@ class VideoWriter:
         if not self._begun and self._kind.fragmented and self._sound and self._sound.next_time is not None:
             until = max(until, float(self._sound.next_time + self._tick))  # see audio_preload in containers
         self._mux_sound(until)
+        if packet.pts is not None and self._frame > self._source_frame:
+            packet.duration = max(round(self._shown(packet.pts) / packet.time_base), 1)
         self._output.mux(packet)
         self._begun = True
+
+    def _shown(self, ticks: int) -> Fraction:
+        """For how many seconds a frame of this time is shown."""
+        left = Fraction(0 if self._ends is None else self._ends) - ticks * self._tick
+        return min(max(left, self._source_frame), self._frame)
 
     def _mux_sound(self, until: float) -> None:
         if self._sound is None:
@@ -238,7 +252,7 @@ class VideoWriter:
 
     def _make_plain(self) -> None:
         try:
-            make_plain(self.path, self._kind.format, self._frame_ticks * self._tick)
+            make_plain(self.path, self._kind.format, self._shown(self._last))
         except (av.FFmpegError, OSError) as error:
             self._warn(f"{self.path}: is whole and plays, but stays in fragments: {reason(error)}")
 

@@ -246,6 +246,26 @@ def test_what_is_no_video_is_told_in_a_line(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "out.mp4").exists()
 
 
+@pytest.mark.parametrize("url", ["https://example.org/clip.mp4", "rtsp://me:s3cret@10.0.0.7/live"])
+def test_a_stream_is_sent_to_webcam(tmp_path: Path, clip: Path, url: str) -> None:
+    done = run("video", clip, url, "-o", tmp_path / "out/")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is a stream, not a file: use ssdcam webcam " + url.split("//")[0] in one_line(done.stderr)
+    assert "s3cret" not in done.stderr
+
+
+def test_no_figures_of_nothing(tmp_path: Path) -> None:
+    done = run("video", tmp_path / "missing.mp4", "-o", tmp_path / "out.mp4")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "missing.mp4" in one_line(done.stderr)
+
+
+def test_quiet_says_nothing_but_prints_records(tmp_path: Path, clip: Path) -> None:
+    done = run("video", clip, "-o", tmp_path / "out.mp4", "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(records(run("video", clip, "--json", "-q").stdout)) == 40
+
+
 def test_one_input_goes_to_a_file_unless_a_folder_is_named(tmp_path: Path, clip: Path) -> None:
     done = run("video", clip, "-o", tmp_path / "noext")
     assert (done.returncode, done.stdout) == (2, "")
@@ -309,6 +329,21 @@ def test_parts_of_a_video(tmp_path: Path, clip: Path, options: tuple[str, ...], 
     assert [number_of(picture) for _, picture in pictures] == list(frames)
     # The output begins at its first frame, or at --start.
     assert [at for at, _ in pictures] == pytest.approx([(i - frames[0]) / 30 for i in frames], abs=CLOSE)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+@pytest.mark.parametrize("options", [("--stride", "1000"), ("--stride", "7"), ("--stride", "30", "--end", "1.1")])
+def test_the_last_frame_lasts_no_longer_than_in_the_source(
+    tmp_path: Path, clip: Path, name: str, options: tuple[str, ...]
+) -> None:
+    assert run("video", clip, "-o", tmp_path / name, *options).returncode == 0
+    assert duration(tmp_path / name) == pytest.approx(1.1 if "--end" in options else 40 / 30, abs=2e-3)
+
+
+def test_a_stride_through_a_video_of_unknown_length(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "raw.h264", range(30), Fraction(1, 25), rate=25)
+    assert run("video", source, "-o", tmp_path / "out.mp4", "--stride", "1000").returncode == 0
+    assert duration(tmp_path / "out.mp4") == pytest.approx(1 / 25, abs=2e-3)
 
 
 def test_sound_is_cut_with_the_pictures(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class FileSource:
     Attributes:
         origin: where the file's clock starts, in seconds; 0 but for MPEG-TS and its kin.
         begins: when the video begins, in seconds on the frames' clock.
+        ends: when it, or what is asked for, ends, as the file says; None where it does not.
         start_time: what ``start`` is on that clock, or ``begins``, whichever is later.
         end_time: what ``end`` is on that clock; infinite without one.
 
@@ -83,6 +84,7 @@ class FileSource:
         self._start = -math.inf if start is None else self.origin + start
         self.start_time = max(self.begins, self._start)
         self.end_time = math.inf if end is None else self.origin + end
+        self.ends = None if self.duration is None else min(self.begins + self.duration, self.end_time)
         self._stride = stride
         self._left = math.inf if max_frames is None else max_frames
         self.frame_count = self._estimate(start or 0.0, end)
