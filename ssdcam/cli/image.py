@@ -17,7 +17,8 @@ from ssdcam.cli.progress import counted
 from ssdcam.errors import ImageError, WrongUsageError
 
 if TYPE_CHECKING:
-    from ssdcam.media.images import Image, Picture, PictureFolder
+    from ssdcam.detections import Image
+    from ssdcam.media.images import Picture, PictureFolder
     from ssdcam.records import Record
 
 

@@ -248,11 +248,19 @@ class _Run:
                 claim.finished = ended
             return ended
 
+    def _tell_left_out(self, path: Path, source: FileSource) -> None:
+        """Say which tracks the output will lack, but for sound that nobody wants."""
+        counts = {kind: count for kind, count in source.other_tracks().items() if self.audio or kind != "audio"}
+        if counts:
+            tracks = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+            console.log.warning("%s: the output holds the first video and sound; tracks left out: %s", path, tracks)
+
     def _open_writer(self, path: Path, target: Path, source: FileSource) -> tuple[VideoWriter, float]:
         """The output, and the time of the source's clock at which it begins, in seconds."""
         from ssdcam.media.containers import default_codec
         from ssdcam.media.video_writer import VideoWriter
 
+        self._tell_left_out(path, source)
         # Frames and sound keep their times, so that sound from before the first frame is kept, too.
         zero = min(source.origin, source.begins) if self.start is None else source.start_time
         writer = VideoWriter(

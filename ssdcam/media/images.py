@@ -9,13 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ssdcam.detections import Image
 from ssdcam.errors import ImageError
 from ssdcam.files import exists, same_file, write_whole
 from ssdcam.media.outputs import check_targets
-
-Image = NDArray[np.uint8]
 
 SUFFIXES = frozenset(".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
 """What a folder is searched for. A file that is named is read whatever its suffix."""

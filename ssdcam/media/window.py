@@ -10,12 +10,9 @@ import socket
 import sys
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
+from ssdcam.detections import Image
 from ssdcam.errors import UnavailableError
-
-Image = NDArray[np.uint8]
 
 # What part of the screen a new window may take, and the screen that is assumed where its size cannot be asked for.
 _SHARE = 0.8

@@ -112,7 +112,8 @@ def test_frames_times_and_sound_are_kept(any_video: Path, tmp_path: Path) -> Non
     out = tmp_path / "out" / f"result{'.mkv' if any_video.suffix == '.mkv' else '.mp4'}"
     out.parent.mkdir()
     done = run("video", any_video, "-o", out, "--json", "--no-fps", *QUICK)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert "tracks left out: " in one_line(done.stderr) if "two-streams" in any_video.name else done.stderr == ""
     expected = decoded_times(any_video)
 
     found = records(done.stdout)
@@ -484,6 +485,39 @@ def test_codecs_and_containers(tmp_path: Path, clip: Path, codec: str | None, na
         stream = container.streams.video[0]
         assert stream.codec_context.name == holds
         assert sum(1 for _ in container.decode(stream)) == 8
+
+
+def with_second_sound(source: Path, path: Path) -> Path:
+    with av.open(str(source)) as given, av.open(str(path), "w") as made:
+        video, sound = (made.add_stream_from_template(stream) for stream in given.streams)
+        second = made.add_stream_from_template(given.streams.audio[0])
+        for packet in given.demux():
+            if packet.size:
+                data, times = bytes(packet), (packet.pts, packet.dts, packet.time_base)
+                for stream in [video] if packet.stream.type == "video" else [sound, second]:
+                    copy = av.Packet(data)
+                    copy.pts, copy.dts, copy.time_base = times
+                    copy.stream = stream
+                    made.mux(copy)
+    return path
+
+
+def test_tracks_that_are_left_out_are_told(tmp_path: Path) -> None:
+    source = with_second_sound(clips.film(tmp_path / "film.mp4"), tmp_path / "two.mkv")
+    said = {}
+    for options in ((), ("-q",), ("--no-audio",)):
+        done = run("video", source, "-o", tmp_path / "out.mp4", "-y", *options)
+        assert done.returncode == 0
+        said[options] = done.stderr
+    line = f"warning: {source}: the output holds the first video and sound; tracks left out: 1 audio\n"
+    assert said == {(): line, ("-q",): "", ("--no-audio",): ""}
+    assert run("video", source, "--json").stderr == "", "nothing is left out of records"
+
+
+def test_every_kind_of_track_that_is_left_out(shared: Path, tmp_path: Path) -> None:
+    source = shared / "videos/nasa-two-streams-audio.mp4"
+    done = run("video", source, "-o", tmp_path / "out.mp4", "--max-frames", "3")
+    assert one_line(done.stderr).endswith("tracks left out: 1 video, 1 audio, 2 subtitle")
 
 
 def test_no_audio(tmp_path: Path) -> None:
