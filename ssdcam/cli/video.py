@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -78,7 +78,7 @@ def command(
     videos, failed = _find(inputs)
     several = len(inputs) > 1 or [video.path for video in videos] != [Path(inputs[0])]
     jobs = plan_videos(videos, output, several=several, codec=codec, crf=crf, preset=preset)
-    comment = f"ssdcam options {_digest(click.get_current_context().params)}"
+    comment = f"ssdcam options {_digest(click.get_current_context().params)}" if output else ""
     planned = len(jobs)
     if resume:
         if as_json or records or not all(job.in_folder for job in jobs):
@@ -144,11 +144,11 @@ def _digest(options: Mapping[str, Any]) -> str:
     """What stands for everything that the user chose and that shows in the output: the same choices give the same."""
     chosen = {name: options[name] for name in _SHOWS}
     for name in ("model", "labels"):
-        path = options[name]
-        if path and Path(path).is_file():
-            with Path(path).open("rb") as file:
-                path = hashlib.file_digest(file, "sha256").hexdigest()
-        chosen[name] = path
+        chosen[name] = options[name]
+        if options[name] and Path(options[name]).is_file():
+            # Whether it can be read is told when it is used.
+            with suppress(OSError), Path(options[name]).open("rb") as file:
+                chosen[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(json.dumps(chosen, default=str, sort_keys=True).encode()).hexdigest()[:16]
 
 
