@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Image = NDArray[np.uint8]
+"""A picture: ``(height, width, 3)``, BGR."""
+
 
 @dataclass(frozen=True, eq=False)
 class Detections:

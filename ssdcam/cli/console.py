@@ -66,9 +66,14 @@ def set_verbosity(level: int) -> None:
         os.dup2(sys.stderr.fileno(), 2)
 
 
+def is_quiet() -> bool:
+    """Whether the user wants to hear of errors at most."""
+    return not log.isEnabledFor(logging.WARNING)
+
+
 def shows_progress() -> bool:
     """Whether someone sees stderr and has not asked for quiet."""
-    return sys.stderr.isatty() and log.isEnabledFor(logging.WARNING)
+    return sys.stderr.isatty() and not is_quiet()
 
 
 def show_tracebacks() -> bool:

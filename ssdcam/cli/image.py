@@ -14,10 +14,11 @@ import click
 
 from ssdcam.cli import console, options, session
 from ssdcam.cli.progress import counted
-from ssdcam.errors import ImageError
+from ssdcam.errors import ImageError, WrongUsageError
 
 if TYPE_CHECKING:
-    from ssdcam.media.images import Image, Picture, PictureFolder
+    from ssdcam.detections import Image
+    from ssdcam.media.images import Picture, PictureFolder
     from ssdcam.records import Record
 
 
@@ -103,11 +104,11 @@ def command(
             objects += len(record.detections)
             if show and not _show(image):
                 break
-    if not as_json:
-        place = f"; annotated copies are in {console.printable(str(output))}" if output and done else ""
-        printer.print(f"{_count(objects, 'object')} in {_count(done, 'picture')}{place}")
-    if failed:
-        raise click.exceptions.Exit(1)
+        if done and not as_json and not console.is_quiet():
+            place = f"; annotated copies are in {console.printable(str(output))}" if output else ""
+            printer.print(f"{_count(objects, 'object')} in {_count(done, 'picture')}{place}")
+        if failed:  # inside, for who writes records to know
+            raise click.exceptions.Exit(1)
 
 
 def _save(folder: PictureFolder, picture: Picture, image: Image, saved: dict[Path, Path]) -> None:
@@ -139,9 +140,15 @@ def _show(image: Image) -> bool:
 
 
 def _arguments(paths: tuple[str, ...]) -> Iterator[str]:
-    """The paths, with those on stdin, a line each, where there is a ``-``."""
+    """The paths, with those on stdin, a line each, where there is a ``-``.
+
+    Raises:
+        WrongUsageError: stdin holds no text, perhaps a picture.
+    """
     for path in paths:
         if path == "-":
+            if b"\0" in sys.stdin.buffer.peek():  # type: ignore[union-attr]  # it is buffered
+                raise WrongUsageError("standard input holds zero bytes: - reads paths from there, a line each")
             lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
             yield from (line for line in lines if line)
         else:

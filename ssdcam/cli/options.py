@@ -72,7 +72,7 @@ verbosity = _together(
         expose_value=False,
         callback=_set_verbosity,
         is_eager=True,
-        help="Say less: errors only; -qq nothing.",
+        help="Say less: errors only, and no summary at the end; -qq no errors either.",
     ),
 )
 

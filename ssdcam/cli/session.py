@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,7 +20,8 @@ from ssdcam.files import same_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
-    from ssdcam.media.drawing import Image, Style
+    from ssdcam.detections import Detections, Image
+    from ssdcam.media.drawing import Style
     from ssdcam.media.sources import Source
     from ssdcam.pipeline.run import Sink
     from ssdcam.pipeline.timing import Stats, Timing
@@ -45,6 +46,14 @@ class Look:
     figures: bool
     window: bool
 
+    def draw(self, image: Image, detections: Detections, timing: Timing) -> None:
+        """Draw what was found, and the figures beneath it: they never cover a label."""
+        from ssdcam.media.drawing import draw_detections, draw_panel
+
+        if self.figures:
+            draw_panel(image, [f"{timing.live_fps:.1f} fps  {timing.live_latency_ms:.0f} ms"])
+        draw_detections(image, detections, self.style)
+
 
 def run(
     source: Source,
@@ -67,17 +76,11 @@ def run(
     Raises:
         Exception: the first error that any thread met.
     """
-    from ssdcam.media.drawing import draw_detections, draw_panel
     from ssdcam.media.window import Window
     from ssdcam.pipeline.channel import Channel
     from ssdcam.pipeline.run import Pipeline, Result
     from ssdcam.pipeline.sinks import ClipRecorder, ScreenSink
     from ssdcam.pipeline.viewer import Viewer
-
-    def draw(image: Image, detections: Any, timing: Timing) -> None:
-        draw_detections(image, detections, look.style)
-        if look.figures:
-            draw_panel(image, [f"{timing.live_fps:.1f} fps  {timing.live_latency_ms:.0f} ms"])
 
     # Nobody but the viewer waits for a file: then every frame is shown, at its time. Else the newest will do.
     watched_only = look.window and not source.live and not sinks
@@ -86,7 +89,7 @@ def run(
     watching: list[Sink] = [ScreenSink(screen), recorder] if look.window else []
     window = Window("ssdcam", (source.width, source.height)) if look.window else None
     pipeline = Pipeline(
-        source, detector, [*sinks, *watching], draw, timing=timing, stop=stop, batch=batch, max_frames=max_frames,
+        source, detector, [*sinks, *watching], look.draw, timing=timing, stop=stop, batch=batch, max_frames=max_frames,
         duration=duration, on_end=screen.close,
     )  # fmt: skip
     pipeline.start()
@@ -283,15 +286,27 @@ def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:
 
 @contextmanager
 def reporting(
-    timing: Timing, detector: Detector, model: str | None, stats: Path | None, as_json: bool
+    timing: Timing, detector: Detector, model: str | None, stats: Path | None, as_json: bool, note: str = ""
 ) -> Iterator[None]:
-    """Tell the run's figures when it ends, however it does: a camera is usually left with Ctrl-C."""
+    """Tell the run's figures, if there are any, when it ends, however it does: a camera is usually left with Ctrl-C.
+
+    Args:
+        timing: where the figures come from.
+        detector: what made them.
+        model: what the user calls it.
+        stats: ``--stats``.
+        as_json: whether stdout is for records alone.
+        note: is told before the figures.
+    """
     try:
         yield
     finally:
         figures = timing.stats()
         if stats:
             write_stats(stats, figures, detector, model)
-        if not as_json:
+        lines = [note] if note else []
+        if figures.frames:
+            lines.append(summary(figures))
+        if lines and not as_json and not console.is_quiet():
             with suppress(BrokenPipeError):
-                click.echo(summary(figures))
+                click.echo("\n".join(lines))

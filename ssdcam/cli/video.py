@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -13,14 +15,23 @@ import click
 
 from ssdcam.cli import console, options, session
 from ssdcam.errors import SourceError, SsdcamError, VideoError, WrongUsageError
+from ssdcam.files import exists
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
     from ssdcam.media.images import Picture
     from ssdcam.media.sources import FileSource
     from ssdcam.media.video_outputs import VideoJob
+    from ssdcam.media.video_writer import VideoWriter
     from ssdcam.pipeline.run import Sink
     from ssdcam.pipeline.timing import Timing
+
+
+# The options that show in the output; and so do the contents of the model and of the labels.
+_SHOWS = (
+    "score", "iou", "max_det", "classes", "line_width", "no_labels", "no_fps", "codec", "crf", "preset", "no_audio",
+    "start", "end", "stride", "max_frames", "crops",
+)  # fmt: skip
 
 
 @click.command("video")
@@ -28,9 +39,8 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
     metavar="OUT",
-    help="Write the video with boxes there: a file for one input, a folder for several.",
+    help="Write the video with boxes there: a file for one input, a folder (for one: ending with a slash) for several.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON record a frame on stdout.")
 @options.records
@@ -51,7 +61,7 @@ if TYPE_CHECKING:
 @options.yes
 @options.verbosity
 def command(
-    inputs: tuple[str, ...], output: Path | None, as_json: bool, records: str | None, crops: Path | None,
+    inputs: tuple[str, ...], output: str | None, as_json: bool, records: str | None, crops: Path | None,
     codec: str | None, crf: int | None, preset: str, no_audio: bool, start: float | None, end: float | None,
     stride: int, max_frames: int | None, batch: int | None, show: bool, stats: Path | None, resume: bool,
     line_width: int | None, no_labels: bool, no_fps: bool, yes: bool, **detection: Any,
@@ -68,10 +78,15 @@ def command(
     videos, failed = _find(inputs)
     several = len(inputs) > 1 or [video.path for video in videos] != [Path(inputs[0])]
     jobs = plan_videos(videos, output, several=several, codec=codec, crf=crf, preset=preset)
+    comment = f"ssdcam options {_digest(click.get_current_context().params)}" if output else ""
+    planned = len(jobs)
     if resume:
         if as_json or records or not all(job.in_folder for job in jobs):
-            raise WrongUsageError("--resume needs a folder as -o, and goes with neither --json nor --records")
-        jobs = [job for job in jobs if not job.finished]
+            raise WrongUsageError(
+                "--resume needs a folder as -o (for one input, its name ends with a slash), "
+                "and goes with neither --json nor --records"
+            )
+        jobs = _unfinished(jobs, comment, yes)
     existing = check_targets((job.path, job.target) for job in jobs if job.target)
     if resume:
         existing = [job.target for job in jobs if job.target in existing and not job.left_unfinished]
@@ -86,10 +101,12 @@ def command(
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
         common = session.open_sinks(stack, detector, printer, records, crops)
         timing = Timing()
-        stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json))
+        note = f"{planned - len(jobs)} of {planned} already done" if len(jobs) < planned else ""
+        stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json, note))
         run = _Run(
-            detector, common, look, timing, start, end, stride, max_frames, batch, codec, crf, preset, not no_audio
-        )
+            detector, common, look, timing, start, end, stride, max_frames, batch, codec, crf, preset, not no_audio,
+            comment,
+        )  # fmt: skip
         show_progress = stack.enter_context(session.progress(run.count_frames(jobs), timing, as_json))
         for job in jobs:
             try:
@@ -100,20 +117,56 @@ def command(
             else:
                 if not goes_on:
                     break
-    if failed:
-        raise click.exceptions.Exit(1)
+        if failed:  # inside, for who writes records to know
+            raise click.exceptions.Exit(1)
 
 
 def _find(inputs: Sequence[str]) -> tuple[list[Picture], int]:
-    """The video files that arguments lead to, and how many arguments lead to none."""
+    """The video files that arguments lead to, and how many arguments lead to none.
+
+    Raises:
+        WrongUsageError: one is the address of a stream.
+    """
     from ssdcam.media.containers import INPUT_SUFFIXES
     from ssdcam.media.images import find_pictures
+    from ssdcam.media.sources import is_url, redact
 
+    for url in (text for text in inputs if is_url(text) and not exists(Path(text))):
+        raise WrongUsageError(f"{redact(url)}: is a stream, not a file: use ssdcam webcam {redact(url)}")
     found = list(find_pictures(inputs, INPUT_SUFFIXES, "videos"))
     failures = [item for item in found if isinstance(item, SsdcamError)]
     for failure in failures:
         console.log.error("%s", failure)
     return [item for item in found if not isinstance(item, SsdcamError)], len(failures)
+
+
+def _digest(options: Mapping[str, Any]) -> str:
+    """What stands for everything that the user chose and that shows in the output: the same choices give the same."""
+    chosen = {name: options[name] for name in _SHOWS}
+    for name in ("model", "labels"):
+        chosen[name] = options[name]
+        if options[name] and Path(options[name]).is_file():
+            # Whether it can be read is told when it is used.
+            with suppress(OSError), Path(options[name]).open("rb") as file:
+                chosen[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(json.dumps(chosen, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _unfinished(jobs: Sequence[VideoJob], comment: str, yes: bool) -> list[VideoJob]:
+    """The jobs that no earlier run finished with the same options.
+
+    Raises:
+        WrongUsageError: one was finished with others, and the user does not say that it may be replaced.
+    """
+    finished = [job for job in jobs if job.finished]
+    other = [job for job in finished if not job.made_with(comment)]
+    for job in other:
+        if not yes:
+            raise WrongUsageError(
+                f"{job.target}: was not made with these options: -y makes it anew, or name another folder as -o"
+            )
+        console.log.warning("%s: was not made with these options and is made anew", job.target)
+    return [job for job in jobs if job not in finished or job in other]
 
 
 @dataclass(frozen=True)
@@ -133,6 +186,7 @@ class _Run:
     crf: int | None
     preset: str
     audio: bool
+    comment: str
 
     def open(self, path: Path) -> FileSource:
         from ssdcam.media.sources import FileSource
@@ -162,32 +216,17 @@ class _Run:
 
     def process(self, job: VideoJob, show_progress: Callable[[str], None]) -> bool:
         """Run one video; False if someone quit."""
-        from ssdcam.media.containers import default_codec
-        from ssdcam.media.video_writer import VideoWriter
         from ssdcam.pipeline.sinks import VideoSink
 
         self._check_range(job.path)
-        with self.open(job.path) as source:
+        with ExitStack() as stack:
+            source = stack.enter_context(self.open(job.path))
             sinks = [make(str(job.path)) for make in self.common]
+            claim = job.claim()
             writer = None
-            if job.target:
-                job.begin()
-                rate = (source.rate or session.COMMON_RATE) / self.stride
-                # Frames and sound keep their times, so that sound from before the first frame is kept, too.
-                zero = min(source.origin, source.begins) if self.start is None else source.start_time
-                writer = VideoWriter(
-                    job.target,
-                    width=source.width,
-                    height=source.height,
-                    rate=rate,
-                    codec=self.codec or default_codec(job.target),
-                    crf=self.crf,
-                    preset=self.preset,
-                    audio_from=job.path if self.audio else None,
-                    start=zero,
-                    end=None if self.end is None else source.end_time,
-                    warn=console.log.warning,
-                )
+            if claim and job.target:
+                stack.enter_context(claim)
+                writer, zero = self._open_writer(job.path, job.target, source)
                 sinks.append(VideoSink(writer, zero))
             try:
                 ended = session.run(
@@ -204,8 +243,40 @@ class _Run:
                 if writer:
                     writer.abort()
                 raise
-            if writer and job.target:
+            if claim and writer:
                 writer.close(ended=ended and self.max_frames is None)
-                if ended:
-                    job.end()
+                claim.finished = ended
             return ended
+
+    def _tell_left_out(self, path: Path, source: FileSource) -> None:
+        """Say which tracks the output will lack, but for sound that nobody wants."""
+        counts = {kind: count for kind, count in source.other_tracks().items() if self.audio or kind != "audio"}
+        if counts:
+            tracks = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+            console.log.warning("%s: the output holds the first video and sound; tracks left out: %s", path, tracks)
+
+    def _open_writer(self, path: Path, target: Path, source: FileSource) -> tuple[VideoWriter, float]:
+        """The output, and the time of the source's clock at which it begins, in seconds."""
+        from ssdcam.media.containers import default_codec
+        from ssdcam.media.video_writer import VideoWriter
+
+        self._tell_left_out(path, source)
+        # Frames and sound keep their times, so that sound from before the first frame is kept, too.
+        zero = min(source.origin, source.begins) if self.start is None else source.start_time
+        writer = VideoWriter(
+            target,
+            width=source.width,
+            height=source.height,
+            rate=source.rate or session.COMMON_RATE,
+            stride=self.stride,
+            ends=None if source.ends is None else source.ends - zero,
+            codec=self.codec or default_codec(target),
+            crf=self.crf,
+            preset=self.preset,
+            audio_from=path if self.audio else None,
+            start=zero,
+            end=None if self.end is None else source.end_time,
+            comment=self.comment,
+            warn=console.log.warning,
+        )
+        return writer, zero

@@ -87,6 +87,7 @@ def command(
     SOURCE is a camera's index (0 if not given) or device, an rtsp:// or http(s):// address, or a video file, which
     plays at its own pace. Keys in the window: q quits, h shows the others.
     """
+    from ssdcam.media.claims import Claim, is_claimed
     from ssdcam.media.drawing import Style
     from ssdcam.media.sources import open_source
     from ssdcam.media.sources.mirror import MirroredSource
@@ -98,6 +99,8 @@ def command(
         return
     if output:
         _check_output(output, Path(source), codec, crf, preset)
+        if is_claimed(output):
+            raise WrongUsageError(f"{output}: is being written by another run")
     existing = [output] if output and output.exists() else []
     existing += session.check_files([Path(source), *options.files_read(detection)], records, stats)
     session.agree_on_overwriting(existing, yes)
@@ -125,6 +128,7 @@ def command(
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
         sinks = [make(camera.name) for make in session.open_sinks(stack, detector, printer, records, crops)]
         if output:
+            stack.enter_context(Claim(output, resumable=False))
             writer = _open_writer(output, camera, codec, crf, preset)
             stack.push(lambda kind, error, trace: writer.abort() if error else writer.close(ended=False))
             sinks.append(VideoSink(writer))

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.detection.engine import Engine
-from ssdcam.detections import Detections
+from ssdcam.detections import Detections, Image
 from ssdcam.errors import WrongUsageError
 from ssdcam.ssd.spec import ModelSpec, Selection
 
 EngineName = Literal["auto", "torch"]
-Image = NDArray[np.uint8]
 
 # Thinner boxes, in pixels, are artefacts of clipping at the image's border; at two decimals they would have no area.
 _MIN_SIDE = 0.02

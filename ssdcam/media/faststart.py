@@ -46,6 +46,8 @@ def _remux(source: Path, target: Path, format_name: str, frame_time: Fraction) -
         av.open(f"file:{source}", "r") as given,
         av.open(f"file:{target}", "w", format=format_name, container_options=options) as made,
     ):
+        if "comment" in given.metadata:
+            made.metadata["comment"] = given.metadata["comment"]
         streams = {}
         for stream in given.streams:
             streams[stream.index] = copy = made.add_stream_from_template(stream, opaque=True)

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ssdcam.detections import Image
 from ssdcam.errors import ImageError
 from ssdcam.files import exists, same_file, write_whole
 from ssdcam.media.outputs import check_targets
-
-Image = NDArray[np.uint8]
 
 SUFFIXES = frozenset(".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
 """What a folder is searched for. A file that is named is read whatever its suffix."""
@@ -100,6 +98,8 @@ def read_image(path: Path) -> Image:
     Raises:
         ImageError: the file is missing, unreadable, empty, damaged, too large or no picture.
     """
+    if exists(path) and not path.is_file() and not path.is_dir():  # a pipe or device might keep us waiting for ever
+        raise ImageError(f"{path}: is no regular file")
     try:
         data = np.fromfile(path, np.uint8)
     except (OSError, ValueError) as error:
@@ -180,5 +180,5 @@ def _reason(error: OSError | ValueError) -> str:
 
 def _cv2_reason(error: cv2.error) -> str:
     if "MAX_IMAGE" in str(error):
-        return "claims more pixels than the limit of 16384 x 16384 (OPENCV_IO_MAX_IMAGE_PIXELS raises it)"
+        return "claims more pixels than the limit of 2^28, 268 million (OPENCV_IO_MAX_IMAGE_PIXELS raises it)"
     return _UNREADABLE

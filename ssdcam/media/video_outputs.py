@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssdcam.errors import VideoError, WrongUsageError
+from ssdcam.errors import WrongUsageError
 from ssdcam.files import exists
+from ssdcam.media.claims import Claim, is_claimed, marker_of
 from ssdcam.media.containers import CONTAINERS, check_output, default_codec
 from ssdcam.media.images import Picture
+from ssdcam.media.video_writer import read_comment
+
+_SLASHES = tuple(filter(None, (os.sep, os.altsep)))
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,7 @@ class VideoJob:
     Attributes:
         path: the input.
         target: the output.
-        in_folder: whether the output is one of several, so that a later run may resume: then a marker beside it says
-            that it is unfinished.
+        in_folder: whether the output is one of several, so that a later run may resume.
     """
 
     path: Path
@@ -29,44 +32,31 @@ class VideoJob:
     in_folder: bool = False
 
     @property
-    def _marker(self) -> Path:
-        assert self.target is not None
-        # A digest, because the target's own name may be as long as names can be.
-        digest = hashlib.sha256(self.target.name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        return self.target.with_name(f".ssdcam-{digest}.unfinished")
-
-    @property
     def finished(self) -> bool:
         """Whether an earlier run came to the end of it."""
-        return self.in_folder and self.target is not None and exists(self.target) and not exists(self._marker)
+        return self.in_folder and self.target is not None and exists(self.target) and not self.left_unfinished
 
     @property
     def left_unfinished(self) -> bool:
-        """Whether an earlier run began it and did not come to its end."""
-        return self.in_folder and self.target is not None and exists(self._marker)
+        """Whether an earlier run began it and did not come to its end, or another one is at it."""
+        return self.in_folder and self.target is not None and exists(marker_of(self.target))
 
-    def begin(self) -> None:
-        """Mark the output as unfinished, and make its folder.
+    def made_with(self, comment: str) -> bool:
+        """Whether the output that is there bears this comment, which stands for the options that it was made with."""
+        return self.target is not None and read_comment(self.target) == comment
+
+    def claim(self) -> Claim | None:
+        """Keep other runs away from the output, if there is one, and mark it as unfinished.
 
         Raises:
-            VideoError: nothing can be written there.
+            VideoError: another run writes it, or nothing can be written there.
         """
-        if self.in_folder:
-            try:
-                self._marker.parent.mkdir(parents=True, exist_ok=True)
-                self._marker.touch()
-            except OSError as error:
-                raise VideoError(f"{self.target}: cannot be written: {error.strerror}") from error
-
-    def end(self) -> None:
-        """Take the mark away: the output is whole."""
-        if self.in_folder:
-            self._marker.unlink(missing_ok=True)
+        return Claim(self.target, resumable=self.in_folder) if self.target else None
 
 
 def plan_videos(
     videos: Sequence[Picture],
-    output: Path | None,
+    output: str | None,
     *,
     several: bool,
     codec: str | None = None,
@@ -77,7 +67,8 @@ def plan_videos(
 
     Args:
         videos: the inputs.
-        output: the file for one, or the folder for several; None if they go nowhere.
+        output: the file for one, or the folder for several; None if they go nowhere. One goes to a folder, too, that is
+            there already or whose name ends with a slash.
         several: whether the user named more than one file.
         codec: see :func:`ssdcam.media.containers.check_output`; None is the container's own.
         crf: likewise.
@@ -88,21 +79,27 @@ def plan_videos(
     """
     if output is None:
         return [VideoJob(video.path) for video in videos]
-    if several and output.suffix.lower() in CONTAINERS and not output.is_dir():
+    if not output:  # as of a variable that is not set
+        raise WrongUsageError("an empty name is no place for a video")
+    place, as_folder = Path(output), output.endswith(_SLASHES)
+    if several and place.suffix.lower() in CONTAINERS and not place.is_dir() and not as_folder:
         raise WrongUsageError(f"{output}: several inputs need a folder to go to, and this names a video file")
-    in_folder = several or output.is_dir() or not output.suffix
+    in_folder = several or place.is_dir() or as_folder
     if in_folder:
         try:
-            output.mkdir(parents=True, exist_ok=True)
+            place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WrongUsageError(f"{output}: cannot be made: {error.strerror}") from error
     jobs = [
-        VideoJob(video.path, _target(output, video.name, codec) if in_folder else output, in_folder) for video in videos
+        VideoJob(video.path, _target(place, video.name, codec) if in_folder else place, in_folder) for video in videos
     ]
     for target in {job.target for job in jobs if job.target}:
         # Its folder is made when its turn comes, so what is asked here is asked of a name in the output folder itself.
-        asked = output / target.name if in_folder else target
+        asked = place / target.name if in_folder else target
         check_output(asked, codec or default_codec(target), crf=crf, preset=preset)
+    # One of several may be free again when its turn comes.
+    if len(jobs) == 1 and jobs[0].target and is_claimed(jobs[0].target):
+        raise WrongUsageError(f"{jobs[0].target}: is being written by another run")
     return jobs
 
 

@@ -45,7 +45,10 @@ class VideoWriter:
         path: the file; one that exists is overwritten. Its suffix says what it becomes.
         width: of the images, in pixels. An odd one is made even by repeating the last column.
         height: of the images, in pixels; likewise.
-        rate: frames a second: nominal, or the mean where it varies. The last frame is shown for one frame's duration.
+        rate: frames a second of the source: nominal, or the mean where it varies.
+        stride: only every so manieth of them will come, and each is shown so much longer.
+        ends: when the source's pictures end, in seconds of the output: the last frame is shown no longer, but for one
+            frame of the source at least. None: nobody knows, and it is shown for one. AVI knows whole strides only.
         codec: one of :data:`~ssdcam.media.containers.CODECS`.
         crf: quality on the codec's own scale, lower being better; None for its default.
         preset: one of :data:`~ssdcam.media.containers.PRESETS`.
@@ -55,6 +58,7 @@ class VideoWriter:
         start: when the output begins, in seconds of that file's clock, as its timestamps say it: what is subtracted
             from a frame's time there gives ``pts`` here. Sound from before is left out.
         end: when the sound ends, on the same clock; None: it is kept to its own end.
+        comment: goes into the file as its comment, which players may show; see :func:`read_comment`.
         warn: is told, in a line, of what the user should know but what does not stop the video.
 
     Raises:
@@ -69,6 +73,8 @@ class VideoWriter:
         width: int,
         height: int,
         rate: Fraction,
+        stride: int = 1,
+        ends: float | None = None,
         codec: str = "h264",
         crf: int | None = None,
         preset: str = "veryfast",
@@ -77,6 +83,7 @@ class VideoWriter:
         audio_from: Path | None = None,
         start: float = 0.0,
         end: float | None = None,
+        comment: str = "",
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
         check_output(path, codec, crf=crf, preset=preset)
@@ -85,8 +92,10 @@ class VideoWriter:
         self.path = path
         self._shape = (height, width, 3)
         self._kind = container_of(path)
+        self._source_frame, self._ends = 1 / rate, ends
+        self._frame = stride / rate  # seconds that a frame is shown
+        rate /= stride
         self._tick = self._kind.tick(rate)
-        self._frame_ticks = max(round(1 / rate / self._tick), 1)
         self._warn = warn
         self._last = -1  # the last frame's time, in ticks
         self._frames = 0
@@ -100,6 +109,8 @@ class VideoWriter:
             f"file:{path}", "w", format=self._kind.format, container_options=dict(self._kind.options)
         )
         with self._failing():
+            if comment:
+                self._output.metadata["comment"] = comment
             stream = self._output.add_stream(
                 CODECS[codec].encoder,
                 rate,
@@ -173,7 +184,7 @@ class VideoWriter:
                 if self._frames == 1:  # x265 needs two to work out the time of decoding; before, there is garbage
                     packet.dts = packet.pts
                 self._mux(packet)
-            self._mux_sound(inf if ended else float((self._last + self._frame_ticks) * self._tick))
+            self._mux_sound(inf if ended else float(self._last * self._tick + self._shown(self._last)))
             self._output.close()
             self._look()
         if self._sound and self._sound.dropped:
@@ -220,8 +231,15 @@ class VideoWriter:
         if not self._begun and self._kind.fragmented and self._sound and self._sound.next_time is not None:
             until = max(until, float(self._sound.next_time + self._tick))  # see audio_preload in containers
         self._mux_sound(until)
+        if packet.pts is not None and self._frame > self._source_frame:
+            packet.duration = max(round(self._shown(packet.pts) / packet.time_base), 1)
         self._output.mux(packet)
         self._begun = True
+
+    def _shown(self, ticks: int) -> Fraction:
+        """For how many seconds a frame of this time is shown."""
+        left = Fraction(0 if self._ends is None else self._ends) - ticks * self._tick
+        return min(max(left, self._source_frame), self._frame)
 
     def _mux_sound(self, until: float) -> None:
         if self._sound is None:
@@ -234,7 +252,7 @@ class VideoWriter:
 
     def _make_plain(self) -> None:
         try:
-            make_plain(self.path, self._kind.format, self._frame_ticks * self._tick)
+            make_plain(self.path, self._kind.format, self._shown(self._last))
         except (av.FFmpegError, OSError) as error:
             self._warn(f"{self.path}: is whole and plays, but stays in fragments: {reason(error)}")
 
@@ -273,6 +291,16 @@ class VideoWriter:
             there = False
         if not there:
             raise VideoError(f"{self.path}: was deleted or moved while it was being written")
+
+
+def read_comment(path: Path) -> str:
+    """The comment in a video file; empty where there is none, or no video file."""
+    try:
+        with av.open(f"file:{path}", metadata_errors="replace") as container:
+            # Matroska's are called COMMENT.
+            return next((text for name, text in container.metadata.items() if name.lower() == "comment"), "")
+    except (av.FFmpegError, OSError):
+        return ""
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -7,21 +7,26 @@ import ctypes.util
 import os
 import re
 import socket
+import struct
 import sys
+from collections.abc import Callable
+from threading import Thread
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
+from ssdcam.detections import Image
 from ssdcam.errors import UnavailableError
-
-Image = NDArray[np.uint8]
 
 # What part of the screen a new window may take, and the screen that is assumed where its size cannot be asked for.
 _SHARE = 0.8
 _COMMON_SCREEN = (1366, 768)
 
 _ESCAPE = 27
+
+_PATIENCE = 5.0  # seconds for a display to answer
+
+# How a client of X11 begins: byte order, protocol 11.0, and that it has nothing to show who it is.
+_X11_HELLO = struct.pack("<cxHHHHxx", b"l", 11, 0, 0, 0)
 
 
 def why_no_display() -> str | None:
@@ -34,14 +39,27 @@ def why_no_display() -> str | None:
     display = os.environ.get("DISPLAY", "")
     if not display:
         return "there is no display (DISPLAY is not set)"
-    size = _x11_screen()
-    if size == () or (size is None and not _answers(display)):
+    if not _within(_PATIENCE, lambda: _lets_us_in(display)):
         return f"the display {display} does not answer, or does not let us in"
     return None
 
 
+def _within(seconds: float, asks: Callable[[], bool]) -> bool:
+    """What a question gives, or False if it takes too long: Xlib waits for ever for a server that says nothing."""
+    answers: list[bool] = []
+    thread = Thread(target=lambda: answers.append(asks()), name="ssdcam-display", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answers == [True]
+
+
+def _lets_us_in(display: str) -> bool:
+    size = _x11_screen()
+    return _answers(display) if size is None else size != ()
+
+
 def _answers(display: str) -> bool:
-    """Whether an X server listens on a display such as ``:0`` or ``host:10.0``."""
+    """Whether an X server answers on a display such as ``:0`` or ``host:10.0``, be it only to ask who we are."""
     match = re.fullmatch(r"(?:unix/?)?(?P<host>[^:/]*):(?P<number>\d+)(?:\.\d+)?", display)
     if match is None:
         return display.startswith("/")  # macOS' own form names a socket; Linux has none of it
@@ -56,9 +74,11 @@ def _answers(display: str) -> bool:
             connection.settimeout(2)
             try:
                 connection.connect(address)
+                connection.sendall(_X11_HELLO)
+                if connection.recv(1):
+                    return True
             except OSError:
                 continue
-            return True
     return False
 
 

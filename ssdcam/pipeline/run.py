@@ -14,16 +14,11 @@ from math import inf
 from threading import Event, Lock, Thread
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ssdcam.detection.detector import Detector
-from ssdcam.detections import Detections
+from ssdcam.detections import Detections, Image
 from ssdcam.media.frame import Frame
 from ssdcam.pipeline.channel import Channel
 from ssdcam.pipeline.timing import Timing
-
-Image = NDArray[np.uint8]
 
 # Frames that wait before and after the detector: enough to ride out a slow one, few enough for 4K in memory.
 _DEPTH = 4

@@ -9,9 +9,9 @@ from fractions import Fraction
 from pathlib import Path
 from threading import Lock
 
+from ssdcam.detections import Image
 from ssdcam.errors import SsdcamError
 from ssdcam.media.crops import CropFolder
-from ssdcam.media.images import Image
 from ssdcam.media.video_writer import VideoWriter
 from ssdcam.pipeline.channel import Channel
 from ssdcam.pipeline.run import Result

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from math import nan
 from pathlib import Path
 
+from ssdcam.detections import Image
 from ssdcam.errors import ImageError
-from ssdcam.media.drawing import Image, draw_panel
+from ssdcam.media.drawing import draw_panel
 from ssdcam.media.images import write_image
 from ssdcam.media.window import Window
 from ssdcam.pipeline.channel import Channel

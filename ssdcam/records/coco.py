@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from ssdcam import json_fields as fields
 from ssdcam.errors import RecordError
-from ssdcam.records.disk import append_whole, reading, writing
+from ssdcam.records.disk import append_whole, check_place, reading, writing
 from ssdcam.records.jsontext import dump, parse
 from ssdcam.records.record import Found, Record, detections_of, found_from_json, from_json, to_line
 from ssdcam.records.writer import RecordWriter, check_labels
@@ -38,8 +38,7 @@ class CocoWriter(RecordWriter):
     """
 
     def __init__(self, path: Path, labels: Sequence[str]) -> None:
-        if path.is_dir():
-            raise RecordError(f"{path}: cannot be written: is a folder")
+        check_place(path)
         self._path = path
         self._labels = tuple(labels)
         with writing(path):

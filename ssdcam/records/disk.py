@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from ssdcam.errors import RecordError
+from ssdcam.files import exists
 
 
 @contextmanager
@@ -26,6 +28,42 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def check_file(path: Path) -> None:
+    """See that a file could be written, and leave everything as it is.
+
+    Raises:
+        RecordError: it could not.
+    """
+    with writing(path):
+        if exists(path):
+            path.open("ab").close()
+        else:
+            TemporaryFile(dir=path.parent).close()
+
+
+def check_place(path: Path) -> None:
+    """See that a file could be put into its place once it is whole, and leave everything as it is.
+
+    Raises:
+        RecordError: it could not.
+    """
+    if path.is_dir():
+        raise RecordError(f"{path}: cannot be written: is a folder")
+    with writing(path):
+        TemporaryFile(dir=path.parent).close()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, if need be, that files could be written to.
+
+    Raises:
+        RecordError: that cannot be.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=path).close()
 
 
 def append_whole(file: FileIO, data: bytes) -> None:

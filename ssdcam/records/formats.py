@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssdcam.errors import WrongUsageError
+from ssdcam.errors import RecordError, WrongUsageError
+from ssdcam.files import exists
 from ssdcam.records.coco import CocoWriter, read_coco
 from ssdcam.records.csvtable import CsvWriter, read_csv
+from ssdcam.records.disk import check_file, check_place, make_folder
 from ssdcam.records.jsonl import JsonlWriter, read_jsonl
 from ssdcam.records.record import Record
 from ssdcam.records.voc import VocWriter, read_voc
-from ssdcam.records.writer import RecordWriter
+from ssdcam.records.writer import LazyWriter, RecordWriter
 from ssdcam.records.yolo import YoloWriter, read_yolo
 
 
 @dataclass(frozen=True)
 class _Format:
+    check: Callable[[Path], None]
     open: Callable[[Path, Sequence[str]], RecordWriter]
     read: Callable[[Path], Iterator[Record]]
 
 
 _FILES = {
-    ".jsonl": _Format(lambda path, labels: JsonlWriter(path), read_jsonl),
-    ".csv": _Format(lambda path, labels: CsvWriter(path), read_csv),
-    ".json": _Format(CocoWriter, read_coco),
+    ".jsonl": _Format(check_file, lambda path, labels: JsonlWriter(path), read_jsonl),
+    ".csv": _Format(check_file, lambda path, labels: CsvWriter(path), read_csv),
+    ".json": _Format(check_place, CocoWriter, read_coco),
 }
 _FOLDERS = {
-    "voc": _Format(lambda path, labels: VocWriter(path), read_voc),
-    "yolo": _Format(YoloWriter, read_yolo),
+    "voc": _Format(make_folder, lambda path, labels: VocWriter(path), read_voc),
+    "yolo": _Format(make_folder, YoloWriter, read_yolo),
 }
 
 
@@ -38,15 +44,37 @@ def open_records(target: str | Path, *, labels: Sequence[str]) -> RecordWriter:
 
     Args:
         target: a file ending in ``.jsonl``, ``.csv`` or ``.json`` (COCO), or ``voc:DIR`` or ``yolo:DIR``. A file that
-            exists is replaced (``.json``: when the writer is closed); a folder is made if need be.
+            exists is replaced, from the first record on (``.json``: when the writer is closed); a folder is made if
+            need be.
         labels: the detector's, by class id. The COCO and YOLO formats keep them in one list.
 
     Raises:
         WrongUsageError: the target is none of these.
-        RecordError: it cannot be written.
+        RecordError: it cannot be written, or is a pipe that nobody reads.
     """
     form, path = _resolved(target)
-    return form.open(path, labels)
+    if exists(path) and not path.is_file() and not path.is_dir():  # such as /dev/null: nothing in it could be lost
+        with _reader_of(path):
+            return form.open(path, labels)
+    form.check(path)
+    return LazyWriter(lambda: form.open(path, labels))
+
+
+@contextmanager
+def _reader_of(path: Path) -> Iterator[None]:
+    """See that somebody reads a pipe, and hold on to them: to open one that nobody reads would wait for ever."""
+    if not path.is_fifo():
+        yield
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        why = "is a pipe that nobody reads" if error.errno == errno.ENXIO else error.strerror
+        raise RecordError(f"{path}: cannot be written: {why}") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_records(target: str | Path) -> Iterator[Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -41,6 +41,39 @@ class RecordWriter(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class LazyWriter(RecordWriter):
+    """Begins with the first record, so that what is to be replaced stays as it is while there is nothing instead of it.
+
+    A run that comes to its proper end without a record makes an empty file, too; one that fails does not.
+
+    Args:
+        begin: makes the writer that does the work.
+    """
+
+    def __init__(self, begin: Callable[[], RecordWriter]) -> None:
+        self._begin = begin
+        self._writer: RecordWriter | None = None
+
+    def write(self, record: Record) -> None:
+        """Hand the record on."""
+        self._begun().write(record)
+
+    def close(self) -> None:
+        """Close the writer that does the work."""
+        self._begun().close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or self._writer is not None:
+            self.close()
+
+    def _begun(self) -> RecordWriter:
+        if self._writer is None:
+            self._writer = self._begin()
+        return self._writer
 
 
 def check_labels(record: Record, labels: Sequence[str], path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import time
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 from ssdcam.media.av import av
+from ssdcam.media.claims import Claim
 from ssdcam.records import read_records
 from ssdcam.records.record import to_json
 
@@ -109,7 +112,8 @@ def test_frames_times_and_sound_are_kept(any_video: Path, tmp_path: Path) -> Non
     out = tmp_path / "out" / f"result{'.mkv' if any_video.suffix == '.mkv' else '.mp4'}"
     out.parent.mkdir()
     done = run("video", any_video, "-o", out, "--json", "--no-fps", *QUICK)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert "tracks left out: " in one_line(done.stderr) if "two-streams" in any_video.name else done.stderr == ""
     expected = decoded_times(any_video)
 
     found = records(done.stdout)
@@ -243,6 +247,37 @@ def test_what_is_no_video_is_told_in_a_line(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "out.mp4").exists()
 
 
+@pytest.mark.parametrize("url", ["https://example.org/clip.mp4", "rtsp://me:s3cret@10.0.0.7/live"])
+def test_a_stream_is_sent_to_webcam(tmp_path: Path, clip: Path, url: str) -> None:
+    done = run("video", clip, url, "-o", tmp_path / "out/")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is a stream, not a file: use ssdcam webcam " + url.split("//")[0] in one_line(done.stderr)
+    assert "s3cret" not in done.stderr
+
+
+def test_no_figures_of_nothing(tmp_path: Path) -> None:
+    done = run("video", tmp_path / "missing.mp4", "-o", tmp_path / "out.mp4")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "missing.mp4" in one_line(done.stderr)
+
+
+def test_quiet_says_nothing_but_prints_records(tmp_path: Path, clip: Path) -> None:
+    done = run("video", clip, "-o", tmp_path / "out.mp4", "-q")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(records(run("video", clip, "--json", "-q").stdout)) == 40
+
+
+def test_one_input_goes_to_a_file_unless_a_folder_is_named(tmp_path: Path, clip: Path) -> None:
+    done = run("video", clip, "-o", tmp_path / "noext")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "noext: " in one_line(done.stderr)
+    assert ".mp4 .m4v .mov .mkv .webm .avi" in done.stderr
+    assert not (tmp_path / "noext").exists()
+    for folder in ("noext/", "noext", "deep/with.mp4/"):
+        assert run("video", clip, "-o", f"{tmp_path}/{folder}", "-y", "--max-frames", "2").returncode == 0
+        assert len(clips.frame_times(tmp_path / folder / clip.name)) == 2
+
+
 def test_a_bad_one_among_good_ones(tmp_path: Path, clip: Path) -> None:
     shutil.copy(clip, tmp_path / "a.mp4")
     shutil.copy(clip, tmp_path / "c.mkv")  # whatever the name says
@@ -295,6 +330,21 @@ def test_parts_of_a_video(tmp_path: Path, clip: Path, options: tuple[str, ...], 
     assert [number_of(picture) for _, picture in pictures] == list(frames)
     # The output begins at its first frame, or at --start.
     assert [at for at, _ in pictures] == pytest.approx([(i - frames[0]) / 30 for i in frames], abs=CLOSE)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+@pytest.mark.parametrize("options", [("--stride", "1000"), ("--stride", "7"), ("--stride", "30", "--end", "1.1")])
+def test_the_last_frame_lasts_no_longer_than_in_the_source(
+    tmp_path: Path, clip: Path, name: str, options: tuple[str, ...]
+) -> None:
+    assert run("video", clip, "-o", tmp_path / name, *options).returncode == 0
+    assert duration(tmp_path / name) == pytest.approx(1.1 if "--end" in options else 40 / 30, abs=2e-3)
+
+
+def test_a_stride_through_a_video_of_unknown_length(tmp_path: Path) -> None:
+    source = make_video(tmp_path / "raw.h264", range(30), Fraction(1, 25), rate=25)
+    assert run("video", source, "-o", tmp_path / "out.mp4", "--stride", "1000").returncode == 0
+    assert duration(tmp_path / "out.mp4") == pytest.approx(1 / 25, abs=2e-3)
 
 
 def test_sound_is_cut_with_the_pictures(tmp_path: Path) -> None:
@@ -369,6 +419,17 @@ def test_jsonl_is_what_json_prints(tmp_path: Path, clip: Path) -> None:
     assert (tmp_path / "r.jsonl").read_text() == done.stdout
 
 
+@pytest.mark.parametrize("command", ["image", "video"])
+def test_older_records_stay_where_nothing_could_be_read(tmp_path: Path, command: str) -> None:
+    older = tmp_path / "r.jsonl"
+    older.write_text("dear to me")
+    (tmp_path / "text.mp4").write_text("no video")
+    done = run(command, tmp_path / "missing.mp4", tmp_path / "text.mp4", "--records", older, "-y")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 2
+    assert older.read_text() == "dear to me"
+
+
 def test_crops(tmp_path: Path, clip: Path) -> None:
     done = run("video", clip, "--json", "--crops", tmp_path / "crops")
     count = sum(len(record["detections"]) for record in records(done.stdout))
@@ -424,6 +485,39 @@ def test_codecs_and_containers(tmp_path: Path, clip: Path, codec: str | None, na
         stream = container.streams.video[0]
         assert stream.codec_context.name == holds
         assert sum(1 for _ in container.decode(stream)) == 8
+
+
+def with_second_sound(source: Path, path: Path) -> Path:
+    with av.open(str(source)) as given, av.open(str(path), "w") as made:
+        video, sound = (made.add_stream_from_template(stream) for stream in given.streams)
+        second = made.add_stream_from_template(given.streams.audio[0])
+        for packet in given.demux():
+            if packet.size:
+                data, times = bytes(packet), (packet.pts, packet.dts, packet.time_base)
+                for stream in [video] if packet.stream.type == "video" else [sound, second]:
+                    copy = av.Packet(data)
+                    copy.pts, copy.dts, copy.time_base = times
+                    copy.stream = stream
+                    made.mux(copy)
+    return path
+
+
+def test_tracks_that_are_left_out_are_told(tmp_path: Path) -> None:
+    source = with_second_sound(clips.film(tmp_path / "film.mp4"), tmp_path / "two.mkv")
+    said = {}
+    for options in ((), ("-q",), ("--no-audio",)):
+        done = run("video", source, "-o", tmp_path / "out.mp4", "-y", *options)
+        assert done.returncode == 0
+        said[options] = done.stderr
+    line = f"warning: {source}: the output holds the first video and sound; tracks left out: 1 audio\n"
+    assert said == {(): line, ("-q",): "", ("--no-audio",): ""}
+    assert run("video", source, "--json").stderr == "", "nothing is left out of records"
+
+
+def test_every_kind_of_track_that_is_left_out(shared: Path, tmp_path: Path) -> None:
+    source = shared / "videos/nasa-two-streams-audio.mp4"
+    done = run("video", source, "-o", tmp_path / "out.mp4", "--max-frames", "3")
+    assert one_line(done.stderr).endswith("tracks left out: 1 video, 1 audio, 2 subtitle")
 
 
 def test_no_audio(tmp_path: Path) -> None:
@@ -484,6 +578,7 @@ def test_the_input_is_never_overwritten(tmp_path: Path, clip: Path, way: str) ->
         ("--preset", "sloth", "-o", "out.mp4"),
         ("--stats", "no/such/stats.json"),
         ("-o", "no/such/out.mp4"),
+        ("-o", ""),
         ("--records", "r.xml"),
         ("--resume",),
     ],
@@ -517,11 +612,71 @@ def test_resume_after_a_kill(tmp_path: Path) -> None:
 
     done = run(*command)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "200 frames in" in done.stdout
+    assert re.match(r"1 of 3 already done\n200 frames in ", done.stdout)
     assert outputs[0].stat().st_mtime_ns == finished
     assert [len(clips.frame_times(out)) for out in outputs] == [100] * 3
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names, "markers stay behind"
-    assert run(*command).stdout.startswith("0 frames"), "a third run has nothing left to do"
+    assert run(*command).stdout == "3 of 3 already done\n", "a third run has nothing left to do"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_resume_notices_other_options(tmp_path: Path, clip: Path, suffix: str) -> None:
+    source = shutil.copy(clip, tmp_path / f"in{suffix}")
+    out = tmp_path / "out" / source.name
+    command = ("video", source, "-o", f"{out.parent}/", "--resume")
+    assert run(*command, "--end", "0.5").returncode == 0
+    before = out.read_bytes()
+    for changed in (("--end", "0.6"), (), ("--end", "0.5", "--score", "0.4"), ("--end", "0.5", "--crf", "30")):
+        done = run(*command, *changed)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"{out}: was not made with these options" in one_line(done.stderr)
+    assert run(*command, "--end", "0.5", "--batch", "2").stdout == "1 of 1 already done\n"
+    assert out.read_bytes() == before
+
+    done = run(*command, "--end", "0.6", "-y")
+    assert done.returncode == 0
+    assert f"{out}: was not made with these options" in one_line(done.stderr)
+    assert len(clips.frame_times(out)) == 18
+    assert run(*command, "--end", "0.6").stdout == "1 of 1 already done\n"
+
+
+def test_resume_notices_another_model(tmp_path: Path, clip: Path) -> None:
+    """By what is in the file, not by its name."""
+    model, out = tmp_path / "model", tmp_path / "out"
+    out.mkdir()
+    results = []
+    for content in ("one", "one", "other"):
+        model.write_text(content)
+        results.append(run("video", clip, "-m", model, "-o", out, "--resume"))
+    assert [done.returncode for done in results] == [0, 0, 2]
+    assert results[1].stdout == "1 of 1 already done\n"
+
+
+def test_resume_takes_no_file_of_another_program_for_its_own(tmp_path: Path, clip: Path) -> None:
+    (tmp_path / "out").mkdir()
+    other = shutil.copy(clip, tmp_path / "out" / clip.name)
+    done = run("video", clip, "-o", other.parent, "--resume")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert other.read_bytes() == clip.read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="outputs are locked on POSIX only")
+def test_two_runs_never_write_the_same_output(tmp_path: Path, clip: Path) -> None:
+    out, other = tmp_path / "out.mp4", tmp_path / "folder" / clip.name
+    with Claim(out, resumable=False), Claim(other, resumable=True):
+        for command in (("-o", out), ("-o", other.parent, "-y"), ("-o", other.parent, "--resume")):
+            done = run("video", clip, *command)
+            assert (done.returncode, done.stdout) == (2, "")
+            assert "is being written by another run" in one_line(done.stderr)
+        assert not out.exists()
+        shutil.copy(clip, tmp_path / "second.mp4")
+        for option in ("-y", "--resume"):
+            done = run("video", clip, tmp_path / "second.mp4", "-o", other.parent, option)
+            assert done.returncode == 1
+            assert f"{other}: is being written by another run" in one_line(done.stderr)
+        assert not other.exists()
+        assert len(clips.frame_times(other.with_name("second.mp4"))) == 40
+    assert run("video", clip, "-o", out).returncode == 0
 
 
 def test_resume_asks_about_what_another_program_left(tmp_path: Path, clip: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+
+from ssdcam.media.claims import Claim
 
 from ..media import clips
 from ..media.sources.videos import make_video, number_of, numbered
@@ -128,6 +131,18 @@ def test_nothing_to_do_with_results(tmp_path: Path, clip: Path, options: tuple[s
     done = run("webcam", clip, *options, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "--json" in one_line(done.stderr)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="outputs are locked on POSIX only")
+def test_two_runs_never_write_the_same_output(tmp_path: Path, clip: Path) -> None:
+    out = tmp_path / "out.mp4"
+    with Claim(out, resumable=False):
+        done = run("webcam", clip, "-o", out, "--no-window")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "out.mp4: is being written by another run" in one_line(done.stderr)
+    assert not out.exists()
+    assert run("webcam", clip, "-o", out, "--no-window", "--max-frames", "2").returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "out.mp4"]
 
 
 def test_a_display_that_is_dead(clip: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -307,16 +309,42 @@ def test_dead_displays(monkeypatch: pytest.MonkeyPatch, display: str) -> None:
         Window("x", (10, 10))
 
 
-def test_a_display_that_answers(screen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("xlib", [True, False])
+def test_a_display_that_answers(screen: str, monkeypatch: pytest.MonkeyPatch, xlib: bool) -> None:
+    if not xlib:
+        monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     for name in (screen, f"{screen}.0", f"unix{screen}"):
         monkeypatch.setenv("DISPLAY", name)
         assert why_no_display() is None
 
 
-def test_a_display_over_the_network(screen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("xlib", [True, False])
+def test_a_display_over_the_network(screen: str, monkeypatch: pytest.MonkeyPatch, xlib: bool) -> None:
     """As with ``ssh -X``: display 10 is port 6010."""
+    if not xlib:
+        monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
     monkeypatch.setenv("DISPLAY", f"127.0.0.1{screen}.0")
     assert why_no_display() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has X displays")
+@pytest.mark.parametrize("xlib", [True, False])
+def test_a_display_that_never_answers(monkeypatch: pytest.MonkeyPatch, xlib: bool) -> None:
+    """Its connections are taken, and that is all."""
+    if not xlib:
+        monkeypatch.setattr("ctypes.util.find_library", lambda name: None)
+    with closing(listening()) as server:
+        number = server.getsockname()[1] - 6000
+        monkeypatch.setenv("DISPLAY", f"127.0.0.1:{number}")
+        assert why_no_display() == f"the display 127.0.0.1:{number} does not answer, or does not let us in"
+
+
+def listening() -> socket.socket:
+    """A server where a display would be, with a number that no real one has."""
+    for number in range(50, 150):
+        with suppress(OSError):
+            return socket.create_server(("127.0.0.1", 6000 + number))
+    pytest.skip("no port is free")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is always a display on Windows")

@@ -270,6 +270,39 @@ def test_a_pipe_can_be_written_and_one_nobody_reads_any_more_is_one_clear_line(t
             writer.write(record("b.jpg", TWO))
 
 
+def test_a_pipe_that_nobody_reads_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    os.mkfifo(path)
+    with pytest.raises(RecordError, match=r"r\.jsonl: cannot be written: is a pipe that nobody reads"):
+        open_records(path, labels=LABELS)
+
+
+OLD = {"jsonl": "r.jsonl", "csv": "r.csv", "json": "r.json", "yolo": "yolo/index.jsonl"}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_what_is_there_stays_until_there_is_something_instead(name: str, tmp_path: Path) -> None:
+    path = tmp_path / OLD[name]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("old")
+    with suppress(KeyboardInterrupt), open_records(targets(tmp_path)[name], labels=LABELS):
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    with suppress(KeyboardInterrupt), open_records(targets(tmp_path)[name], labels=LABELS) as writer:
+        writer.write(record("a.jpg", TWO))
+        raise KeyboardInterrupt
+    assert [one.source for one in read_records(targets(tmp_path)[name])] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_no_record_at_all_makes_an_empty_file(name: str, tmp_path: Path) -> None:
+    for _ in range(2):  # where there is nothing, and over an older one
+        with open_records(targets(tmp_path)[name], labels=LABELS):
+            assert name == "yolo" or not list(tmp_path.glob("r.*")) or list(read_records(targets(tmp_path)[name]))
+        assert list(read_records(targets(tmp_path)[name])) == []
+        write(targets(tmp_path)[name], [record("a.jpg", TWO)])
+
+
 def test_a_long_coco_file_is_not_held_in_memory(tmp_path: Path) -> None:
     frame = record("v.mp4", TWO * 20, frame=1)
     tracemalloc.start()

@@ -22,6 +22,7 @@ __all__ = [
     "PacedSource",
     "Source",
     "StreamSource",
+    "is_url",
     "list_cameras",
     "open_source",
     "redact",

@@ -14,9 +14,10 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from ssdcam.detections import Image
 from ssdcam.errors import SourceError
 from ssdcam.media.sources import devices
-from ssdcam.media.sources.live import Image, LiveSource
+from ssdcam.media.sources.live import LiveSource
 
 # A camera that stalls keeps V4L2 waiting for as many seconds, 10 if nobody says otherwise; ``close`` may have to wait
 # for that. OpenCV looks at it when it first waits.

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self, cast
+from typing import Literal, cast
 
 from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.decoder import Decoder
+from ssdcam.media.sources.source import Source
 from ssdcam.media.sources.whole import is_cut_short, lacks_index
 
 # Nearer starts are reached by decoding, which is quick enough and asks nothing of the format.
@@ -33,7 +33,7 @@ _FALLBACK_RATE = Fraction(25)
 _DISORDER, _TICK, _LEAP = 1.0, 0.001, 10.0
 
 
-class FileSource:
+class FileSource(Source):
     """The first video stream of a file. It waits for its reader: no frame is ever dropped.
 
     Times are the stream's own, exactly as stored: they need not begin at 0 and are not evenly spaced. Where a file
@@ -50,6 +50,7 @@ class FileSource:
     Attributes:
         origin: where the file's clock starts, in seconds; 0 but for MPEG-TS and its kin.
         begins: when the video begins, in seconds on the frames' clock.
+        ends: when it, or what is asked for, ends, as the file says; None where it does not.
         start_time: what ``start`` is on that clock, or ``begins``, whichever is later.
         end_time: what ``end`` is on that clock; infinite without one.
 
@@ -83,6 +84,7 @@ class FileSource:
         self._start = -math.inf if start is None else self.origin + start
         self.start_time = max(self.begins, self._start)
         self.end_time = math.inf if end is None else self.origin + end
+        self.ends = None if self.duration is None else min(self.begins + self.duration, self.end_time)
         self._stride = stride
         self._left = math.inf if max_frames is None else max_frames
         self.frame_count = self._estimate(start or 0.0, end)
@@ -221,18 +223,20 @@ class FileSource:
         what = f"{lost} of {_frames(total)} could not be decoded" if lost else "its end is missing"
         raise SourceError(f"{self.name}: damaged: {what}{' (the file is cut short)' if cut else ''}")
 
+    def other_tracks(self) -> dict[str, int]:
+        """How many tracks of ``video``, ``audio`` and ``subtitle`` there are but the first video and sound.
+
+        Kinds of which there are none are left out; cover pictures do not count.
+        """
+        streams = self._decoder.container.streams
+        videos = [s for s in streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        counts = {"video": len(videos) - 1, "audio": len(streams.audio) - 1, "subtitle": len(streams.subtitles)}
+        return {kind: count for kind, count in counts.items() if count > 0}
+
     def close(self) -> None:
         """Close the file."""
         self._frames = iter(())
         self._decoder.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _check(start: float | None, end: float | None, stride: int, max_frames: int | None) -> None:

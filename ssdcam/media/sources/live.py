@@ -8,17 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from queue import Empty, Full, Queue
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from ssdcam.detections import Image
 from ssdcam.errors import SourceError
 from ssdcam.media.frame import Frame
-
-Image = NDArray[np.uint8]
+from ssdcam.media.sources.source import Source
 
 # How often, in seconds, whoever waits looks whether it is to stop.
 _LOOK = 0.1
@@ -69,7 +67,7 @@ class _Opened:
     remarks: tuple[str, ...]
 
 
-class LiveSource:
+class LiveSource(Source):
     """Frames as they happen.
 
     The device or connection is read in a daemon thread, since a read blocks for seconds where nothing comes: only so
@@ -161,14 +159,6 @@ class LiveSource:
         self._closed = True
         self._closing.set()
         self._thread.join(self._patience + _SLACK)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # From here on: in the thread.
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
@@ -13,7 +11,7 @@ from ssdcam.media.frame import Frame
 from ssdcam.media.sources.source import Source
 
 
-class MirroredSource:
+class MirroredSource(Source):
     """Another source's frames, mirrored.
 
     Args:
@@ -38,11 +36,3 @@ class MirroredSource:
     def close(self) -> None:
         """Close the source."""
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

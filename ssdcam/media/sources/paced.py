@@ -7,8 +7,6 @@ import threading
 import time
 from dataclasses import replace
 from fractions import Fraction
-from types import TracebackType
-from typing import Self
 
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.source import Source
@@ -38,7 +36,7 @@ class Pacer:
         self._stop.wait(max(self._zero + pts - now, 0.0))
 
 
-class PacedSource:
+class PacedSource(Source):
     """Another source's frames, each at its time: a file that plays as if it were a camera.
 
     Args:
@@ -72,11 +70,3 @@ class PacedSource:
     def close(self) -> None:
         """Close the source that is played."""
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

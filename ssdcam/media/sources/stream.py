@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from ssdcam.detections import Image
 from ssdcam.errors import SourceError
 from ssdcam.media.sources.decoder import Decoder
-from ssdcam.media.sources.live import Image, LiveSource
+from ssdcam.media.sources.live import LiveSource
 from ssdcam.media.sources.names import redact
 from ssdcam.media.sources.paced import Pacer
 

@@ -1,0 +1,109 @@
+"""Outputs that are being written, marked by a hidden file beside each that its run holds a lock on.
+
+Where the mark stands and nobody holds it, a run was cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ssdcam.errors import VideoError
+from ssdcam.files import exists
+
+if sys.platform != "win32":
+    import fcntl
+
+
+def marker_of(target: Path) -> Path:
+    """The mark of an output. Its name is a digest, because the output's own may be as long as names can be."""
+    digest = hashlib.sha256(target.name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return target.with_name(f".ssdcam-{digest}.unfinished")
+
+
+def is_claimed(target: Path) -> bool:
+    """Whether another run writes an output at this moment. Never so on Windows, where marks bear no lock."""
+    marker = marker_of(target)
+    if not exists(marker):
+        return False
+    try:
+        descriptor = os.open(marker, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor, shared=True)  # so that two who ask see no run in each other
+    finally:
+        os.close(descriptor)
+
+
+class Claim:
+    """One run's right to write an output, for as long as the ``with`` block; its folder is made if need be.
+
+    Args:
+        target: the output.
+        resumable: whether the mark is to stay where the output was not finished, so that a later run knows.
+
+    Attributes:
+        finished: to be set when the output is whole.
+
+    Raises:
+        VideoError: another run writes the output, or nothing can be written there.
+    """
+
+    def __init__(self, target: Path, resumable: bool) -> None:
+        self.finished = False
+        self._resumable = resumable
+        self._marker = marker_of(target)
+        try:
+            self._marker.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = _take(self._marker)
+        except BlockingIOError:
+            raise VideoError(f"{target}: is being written by another run") from None
+        except OSError as error:
+            raise VideoError(f"{target}: cannot be written: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        done = self.finished or not self._resumable
+        if sys.platform == "win32":  # which removes no file that is open
+            os.close(self._descriptor)
+        if done:
+            self._marker.unlink(missing_ok=True)
+        if sys.platform != "win32":  # the lock goes last: nobody may take a mark that is about to be removed
+            os.close(self._descriptor)
+
+
+def _take(marker: Path) -> int:
+    """The descriptor of a mark that is ours now; a BlockingIOError if it is another's."""
+    while True:
+        descriptor = os.open(marker, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if not _lock(descriptor):
+                raise BlockingIOError
+            if exists(marker) and os.path.samestat(os.fstat(descriptor), marker.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its run came to its end between our opening and locking it
+
+
+def _lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock a file unless someone else has; where the file system knows no locks, nobody ever has."""
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True

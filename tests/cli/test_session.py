@@ -1,0 +1,27 @@
+"""What ``video`` and ``webcam`` draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ssdcam.cli.session import Look
+from ssdcam.detections import Detections
+from ssdcam.media.drawing import Style
+from ssdcam.pipeline.timing import Timing
+
+
+@pytest.mark.parametrize("size", [(160, 120), (640, 480), (1920, 1080)])
+def test_figures_lie_beneath_boxes_and_labels(size: tuple[int, int]) -> None:
+    width, height = size
+    box = np.array([[2, 2, width / 2, height / 2]], np.float32)
+    found = Detections(box, np.array([0.9], np.float32), np.zeros(1, np.int64), ("person",))
+    blank = np.full((height, width, 3), 200, np.uint8)
+    plain, both, figures = blank.copy(), blank.copy(), blank.copy()
+    Look(Style(), figures=False, window=False).draw(plain, found, Timing())
+    Look(Style(), figures=True, window=False).draw(both, found, Timing())
+    Look(Style(), figures=True, window=False).draw(figures, Detections.empty(), Timing())
+    drawn, shaded = (np.any(image != blank, axis=2) for image in (plain, figures))
+    assert (drawn & shaded).any(), "they do not meet"
+    np.testing.assert_array_equal(both[drawn], plain[drawn])
+    np.testing.assert_array_equal(both[~drawn], figures[~drawn])
