@@ -17,7 +17,7 @@ ROOT = Path(ssdcam.__file__).parent
 
 # Ground up. A room may import rooms of lower floors, and itself.
 FLOORS = [
-    {"errors", "files", "detections", "json_fields", "weights"},
+    {"errors", "files", "detections", "json_fields", "weights", "cache", "notes"},
     {"ssd"},
     {"records", "checkpoints"},
     {"detection"},

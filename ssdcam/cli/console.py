@@ -8,11 +8,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from ssdcam.notes import NOTE
+
 log = logging.getLogger("ssdcam")
 
 _SHOWN_PROBLEMS = 20
 
-_LEVELS = {-2: logging.CRITICAL, -1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
+_LEVELS = {-2: logging.CRITICAL, -1: logging.ERROR, 0: NOTE, 1: logging.INFO, 2: logging.DEBUG}
 
 
 def start() -> None:
@@ -25,7 +27,7 @@ def start() -> None:
     # written at the end all the same.
     sys.stdout = open(1, "w", buffering=2**24, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     log.propagate = False
-    log.setLevel(logging.WARNING)
+    log.setLevel(NOTE)
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     handler = _ToStderr()
@@ -59,7 +61,7 @@ def abandon_stdout() -> None:
 
 
 def set_verbosity(level: int) -> None:
-    """From -2 (nothing but the exit code) over -1 (errors), 0 (warnings) and 1 (news) to 2 (tracebacks, libraries)."""
+    """From -2 (nothing but the exit code) over -1 (errors), 0 (warnings, notes) and 1 (news) to 2 (all there is)."""
     level = max(-2, min(level, 2))
     log.setLevel(_LEVELS[level])
     if level == 2:

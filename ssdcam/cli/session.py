@@ -113,11 +113,12 @@ def run(
 
 def write_stats(path: Path, stats: Stats, detector: Detector, model: str | None) -> None:
     """``--stats FILE``."""
+    from ssdcam.checkpoints.resolve import EMBEDDED
     from ssdcam.files import write_whole
 
     engine = detector.engine
     facts = {
-        "model": model or "embedded",
+        "model": model or EMBEDDED[0],
         "engine": engine.name,
         "precision": engine.precision,
         "device": engine.device,

@@ -81,6 +81,8 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
               help="Train with batch normalisation, folded into the convolutions of what is saved.")  # fmt: skip
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True,
               help="Decay of the weights' moving average; 0: none.")  # fmt: skip
+@click.option("--keep-start", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+              help="Share of the start's weights in what is saved, so that less of them is forgotten.")  # fmt: skip
 @click.option("--loss", "classification", type=click.Choice(["softmax", "sigmoid", "focal"]),
               help="Of scores; default: softmax or focal, as the start's scores are.")  # fmt: skip
 @click.option("--balance", type=click.FloatRange(0, 1), default=0.0, show_default=True,
@@ -263,8 +265,8 @@ def _settings(spec: ModelSpec, given: dict[str, Any]) -> Settings:
     trained, untrained = _LEARNING_RATES[given["optimizer"]]
     from_scratch = given["arch"] is not None and given["model"] is None
     same = (
-        "epochs batch seed optimizer schedule warmup weight_decay bias_lr clip freeze batch_norm ema balance precision "
-        "device workers"
+        "epochs batch seed optimizer schedule warmup weight_decay bias_lr clip freeze batch_norm ema keep_start "
+        "balance precision device workers"
     ).split()
     return Settings(
         lr=given["lr"] or (untrained if from_scratch else trained),

@@ -32,6 +32,9 @@ class Settings:
         warmup: steps over which the learning rate rises.
         clip: largest norm of all gradients together; 0 is no limit.
         ema: decay of the moving average of the weights, which is what is kept and evaluated; 0 is none.
+        keep_start: share of the weights that training started from in what is evaluated and saved. A network that was
+            trained on far more than is here forgets some of it; an average of before and after often does better at
+            both (Wortsman et al., arXiv 2109.01903). 0 is none.
         freeze: convolutions of the backbone, from the picture on, that stay as they are.
         batch_norm: whether norms are put behind the backbone's convolutions while it is trained.
         precision: of the arithmetic; ``auto`` is bf16 where the device computes it fast, else fp32.
@@ -57,6 +60,7 @@ class Settings:
     warmup: int = 100
     clip: float = 10.0
     ema: float = 0.999
+    keep_start: float = 0.0
     freeze: int = 0
     batch_norm: bool = False
     precision: Precision = "auto"
@@ -80,8 +84,10 @@ class Settings:
                 raise WrongUsageError(f"{value!r} is none of {', '.join(get_args(choices))}")
         if min(self.epochs, self.batch, self.log_steps, self.evaluate_epochs) < 1:
             raise WrongUsageError("epochs, batch and the steps between logs and evaluations start at 1")
-        if not (0 < self.lr < 1e3 and 0 <= self.ema < 1 and self.seed >= 0):
-            raise WrongUsageError(f"lr {self.lr}, ema {self.ema} or seed {self.seed} is out of range")
+        if not (0 < self.lr < 1e3 and 0 <= self.ema < 1 and 0 <= self.keep_start < 1 and self.seed >= 0):
+            raise WrongUsageError(
+                f"lr {self.lr}, ema {self.ema}, keep_start {self.keep_start} or seed {self.seed} is out of range"
+            )
 
 
 # What may differ when a run is resumed: it changes how fast or how loudly, not what is learnt.

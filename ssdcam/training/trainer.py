@@ -101,6 +101,7 @@ class Trainer:
         teacher: Teacher | None = None,
     ) -> None:
         self.settings, self.spec = settings, start.spec
+        self._start = start.weights if settings.keep_start else {}
         self._store, self._folder = store, folder
         self._hooks, self._share, self._teacher = hooks or Hooks(), share or Share(), teacher
         if settings.batch % self._share.world:
@@ -113,7 +114,9 @@ class Trainer:
         self._device = find_device(settings.device)
         self._precision = choose_precision(settings.precision, self._device)
         torch.manual_seed(settings.seed)
-        network = load_network(start).requires_grad_(True).train()
+        # The network's tensors are the arrays that it is loaded from, and the start is not ours to change.
+        own = {name: array.copy() for name, array in start.weights.items()}
+        network = load_network(replace(start, weights=own)).requires_grad_(True).train()
         self.network = network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         freeze(network.backbone, settings.freeze)
         if self._device.type == "cpu" and self._precision == "bf16":
@@ -264,9 +267,12 @@ class Trainer:
         return multibox_loss(locations, raw_scores, targets, self._defaults, self.spec, self.settings.loss, soft)
 
     def checkpoint(self) -> Checkpoint:
-        """What has been learnt so far: the moving average."""
+        """What has been learnt so far: the moving average, and of the start what is to be kept."""
         state = fold_norms(self._average.state)
         weights = {name: tensor.float().cpu().numpy().copy() for name, tensor in state.items()}
+        kept = self.settings.keep_start
+        if kept:
+            weights = {name: (1 - kept) * now + kept * self._start[name] for name, now in weights.items()}
         progress = {"epochs": f"{self.step / self._epoch_steps:g}", "photos": str(len(self._store))}
         if self.best is not None:
             progress["best_map"] = f"{self.best:.4f}"

@@ -249,6 +249,22 @@ def test_the_average_follows(tmp_path, photos):
     assert 0.1 * far < near < far
 
 
+def test_a_share_of_the_start_is_kept(tmp_path, photos):
+    start = tiny()
+    alone, mixed = (
+        trained(
+            tmp_path / name, photos, quick(loss=LossFigures("focal"), keep_start=share, batch_norm=True), start=start
+        )
+        for name, share in (("alone", 0.0), ("mixed", 0.25))
+    )
+    assert_same(weights(alone), weights(mixed))  # what is learnt is the same; what is kept of it is not
+    saved = load_checkpoint(tmp_path / "mixed/last.safetensors").weights
+    for name, array in alone.checkpoint().weights.items():
+        expected = 0.75 * array + 0.25 * start.weights[name]
+        np.testing.assert_allclose(mixed.checkpoint().weights[name], expected, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(saved[name].astype(np.float32), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_what_a_run_leaves(tmp_path, photos):
     scores = iter([0.25, 0.75, 0.5])
     seen = []

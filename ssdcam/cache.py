@@ -1,0 +1,16 @@
+"""Where what can be made again is kept between runs. On the ground floor."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """``$SSDCAM_HOME`` if it is set, else the place that the system has for such things; it may not exist yet."""
+    home = os.environ.get("SSDCAM_HOME")
+    if home:
+        return Path(home)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("ssdcam", appauthor=False)
