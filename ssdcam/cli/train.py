@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdcam.cli import console, options
-from ssdcam.errors import SsdcamError, WrongUsageError
+from ssdcam.errors import DatasetError, SsdcamError, WrongUsageError
 
 if TYPE_CHECKING:
     from ssdcam.checkpoints.checkpoint import Checkpoint
@@ -191,7 +191,7 @@ def _labels(classes: str | None, file: Path | None) -> tuple[str, ...]:
 
 def _validation(data: Sequence[Path], val: Sequence[Path], split: str) -> list[Dataset]:
     """What to choose the best weights on: parts of the data, or data given apart."""
-    from ssdcam.datasets import DatasetError, check_images, dataset_splits, open_dataset
+    from ssdcam.datasets import check_images, dataset_splits, open_dataset
 
     datasets = []
     for path in val or data:

@@ -26,9 +26,8 @@ from torch.utils.data import Dataset as TorchDataset
 from ssdcam.datasets.aliases import match_labels
 from ssdcam.datasets.dataset import Dataset, Sample
 from ssdcam.datasets.pictures import read_picture
-from ssdcam.errors import SsdcamError
+from ssdcam.errors import SsdcamError, TrainingError
 from ssdcam.training.augment import Augmentation, Example, Image, augment, mosaic
-from ssdcam.training.errors import TrainingError
 from ssdcam.training.loss import Targets
 
 LEAST_SIDE = 1.0

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ssdcam.training.errors import TrainingError
+from ssdcam.errors import TrainingError
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from ssdcam.errors import TrainingError
 from ssdcam.files import write_whole
-from ssdcam.training.errors import TrainingError
 
 STATE, PREVIOUS = "resume.pt", "resume.previous.pt"
 LOG = "log.csv"

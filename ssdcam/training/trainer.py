@@ -16,12 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssdcam.checkpoints.checkpoint import Checkpoint, spec_to_json
 from ssdcam.detection.torch_engine import Normalise, find_device, load_network
+from ssdcam.errors import TrainingError
 from ssdcam.ssd.default_boxes import default_boxes
 from ssdcam.training import run_folder
 from ssdcam.training.data import Batch, Order, PhotoStore, batches, steps_an_epoch
 from ssdcam.training.distributed import Share, joined, summed
 from ssdcam.training.ema import MovingAverage
-from ssdcam.training.errors import TrainingError
 from ssdcam.training.log import Log
 from ssdcam.training.loss import LossSums, Targets, multibox_loss, total_loss
 from ssdcam.training.norms import fold_norms, insert_norms

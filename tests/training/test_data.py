@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ssdcam.datasets.dataset import Dataset, Sample
+from ssdcam.errors import TrainingError
 from ssdcam.training.augment import NOTHING, Augmentation
 from ssdcam.training.data import Order, PhotoStore, batches, epoch_order, join, join_labels, repeats, steps_an_epoch
-from ssdcam.training.errors import TrainingError
 
 from .scenes import draw, store
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ssdcam.training.errors import TrainingError
+from ssdcam.errors import TrainingError
 from ssdcam.training.precision import choose_precision, keep_whole, reduced
 
 CPU = torch.device("cpu")

@@ -18,12 +18,11 @@ from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.datasets import open_dataset, read_picture
 from ssdcam.detection.detector import Detector, choose
 from ssdcam.detection.torch_engine import TorchEngine
-from ssdcam.errors import WrongUsageError
+from ssdcam.errors import TrainingError, WrongUsageError
 from ssdcam.evaluation import evaluate, pair
 from ssdcam.training import run_folder
 from ssdcam.training.augment import Augmentation
 from ssdcam.training.data import batches
-from ssdcam.training.errors import TrainingError
 from ssdcam.training.log import read_log
 from ssdcam.training.loss import LossFigures
 from ssdcam.training.optimizer import freeze
