@@ -35,6 +35,13 @@ def test_strided_depthwise_kernels_compute_in_float32_unless_frozen():
     assert [first.dtype, second.dtype, third.dtype] == [torch.bfloat16, torch.bfloat16, torch.float32]
 
 
+def test_frozen_norms_keep_their_mode():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 4, 1))
+    network[1].eval()
+    keep_whole(network, (4, 4))
+    assert [layer.training for layer in network] == [True, False, True]
+
+
 def test_choices():
     assert choose_precision("auto", CPU) in ("bf16", "fp32")
     assert choose_precision("bf16", CPU) == "bf16"
