@@ -90,12 +90,20 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a log, a half one that a killed run left at the end not among them."""
+    """The rows of a log; a half one that a killed run left, or what a power cut made of some, is not among them."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_bytes().decode("ascii", "replace").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
-    return [row for row in csv.DictReader(whole) if set(row) == set(COLUMNS) and row["step"]]
+    return [row for row in csv.DictReader(whole) if _is_row(row)]
+
+
+def _is_row(row: Mapping[str, str]) -> bool:
+    """Whether there is a step, and a number or nothing in every other column."""
+    try:
+        return row.keys() == set(COLUMNS) and bool(row["step"]) and bool([float(t) for t in row.values() if t != ""])
+    except (TypeError, ValueError):  # a line that is too short has None
+        return False
 
 
 def draw_curves(rows: list[dict[str, str]], path: Path) -> None:

@@ -212,6 +212,16 @@ def test_killed_between_a_map_in_the_log_and_the_state(tmp_path):
     assert [row["map"] for row in Log(tmp_path, 2, evaluated=False).rows] == ["", ""]
 
 
+def test_a_damaged_log_loses_its_damaged_rows(tmp_path):
+    log = Log(tmp_path)
+    for step in range(1, 4):
+        log.write({"step": step, "loss": 1.0})
+    path = tmp_path / "log.csv"
+    header, one, two, three = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([header, one, b"2,\n", b"\0\xff" * 20 + b"\n", two.replace(b"1", b"x"), three[:-1]]))
+    assert [row["step"] for row in Log(tmp_path, 3).rows] == ["1"]
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
 def test_a_full_disk_is_told_with_its_file(tmp_path):
     log = Log(tmp_path)
