@@ -9,6 +9,10 @@ class CheckpointError(SsdcamError):
     """A checkpoint that cannot be found, read, understood or trusted."""
 
 
+class DatasetError(SsdcamError):
+    """A data set that cannot be found, read or understood."""
+
+
 class ImageError(SsdcamError):
     """A picture that cannot be read or written."""
 
@@ -19,6 +23,10 @@ class RecordError(SsdcamError):
 
 class SourceError(SsdcamError):
     """A video, stream or camera that cannot be opened, or that fails while it is read."""
+
+
+class TrainingError(SsdcamError):
+    """Training that cannot start, cannot go on, or cannot be resumed."""
 
 
 class UnavailableError(SsdcamError):

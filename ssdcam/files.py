@@ -7,7 +7,7 @@ from pathlib import Path
 from secrets import token_hex
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes | memoryview) -> None:
     """Write a file whole or not at all: whatever ends the process, ``path`` holds what it held before or ``data``.
 
     A link is followed. What is no regular file, such as ``/dev/null`` or a pipe, is written to and stays what it is.

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdcam.cli import console, options
-from ssdcam.errors import SsdcamError, WrongUsageError
+from ssdcam.errors import DatasetError, SsdcamError, WrongUsageError
 
 if TYPE_CHECKING:
     from ssdcam.checkpoints.checkpoint import Checkpoint
     from ssdcam.datasets import Dataset
+    from ssdcam.detections import Detections
     from ssdcam.ssd.spec import ModelSpec
     from ssdcam.training.loss import Classification
     from ssdcam.training.settings import Settings
@@ -42,14 +43,27 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
     help="Default boxes: what `ssdcam boxes -o` writes, or what `ssdcam weights info --json` prints.",
 )
 @click.option("--classes", metavar="NAME,...", help="Learn these classes only; default: all that the data has.")
-@options.labels
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Learn these classes, one a line, also those that only a --teacher or the start knows.",
+)
 @click.option("--split", default="train", show_default=True, help="Part of the data to train on.")
 @click.option("--val-split", default="val", show_default=True, help="Part of the data to choose the best weights on.")
 @click.option(
-    "--val", multiple=True, type=click.Path(path_type=Path), metavar="DATA", help="Choose on this data instead."
+    "--val",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="Choose on the val part of this data instead, or on all of it if it is not divided.",
 )
 @click.option(
-    "--metric", type=click.Choice(["voc07", "voc", "coco"]), default="voc07", show_default=True, help="To choose by."
+    "--metric",
+    type=click.Choice(["voc07", "voc", "coco"]),
+    default="voc07",
+    show_default=True,
+    help="Average precision to choose by.",
 )
 @click.option(
     "-o",
@@ -62,20 +76,51 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN_DIR, if there is one.")
 @click.option("--epochs", type=click.IntRange(1), default=24, show_default=True, help="How often all photos are seen.")
-@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Photos a step, all processes.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate; default: by optimiser and start.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all chance.")
-@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True)
+@click.option(
+    "--batch", type=click.IntRange(1), default=16, show_default=True, help="Photos a step, of all processes together."
+)
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, min_open=True),
+    help="Learning rate; default: 1e-4 with adamw, 1e-3 with sgd; from random weights ten times that.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Where all chance comes from.")
+@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True,
+              help="sgd has momentum .9.")  # fmt: skip
 @click.option(
     "--schedule", type=click.Choice(["cosine", "step", "constant"]), default="cosine", show_default=True,
-    help="How the learning rate falls.",
+    help="How the learning rate falls: along half a cosine to 0; to a tenth at 2/3 and again at 5/6; not at all.",
 )  # fmt: skip
-@click.option("--warmup", type=click.IntRange(0), default=100, show_default=True, help="Steps that it rises for.")
-@click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, show_default=True, help="Of kernels.")
-@click.option("--bias-lr", type=click.FloatRange(0), default=1.0, show_default=True, help="Factor of biases' rate.")
-@click.option("--clip", type=click.FloatRange(0), default=10.0, show_default=True, help="Limit of the gradients' norm.")
 @click.option(
-    "--freeze", type=click.IntRange(0), default=0, show_default=True, help="First convolutions to leave alone."
+    "--warmup", type=click.IntRange(0), default=100, show_default=True, help="Steps that the learning rate rises for."
+)
+@click.option(
+    "--weight-decay",
+    type=click.FloatRange(0),
+    default=5e-4,
+    show_default=True,
+    help="Of kernels; biases and norms have none.",
+)
+@click.option(
+    "--bias-lr",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Factor of the biases' learning rate; the paper's release has 2.",
+)
+@click.option(
+    "--clip",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="Largest norm of all gradients together; 0: no limit.",
+)
+@click.option(
+    "--freeze",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="So many convolutions, from the picture on, stay as they are.",
 )
 @click.option("--batch-norm", is_flag=True,
               help="Train with batch normalisation, folded into the convolutions of what is saved.")  # fmt: skip
@@ -84,30 +129,41 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
 @click.option("--keep-start", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
               help="Share of the start's weights in what is saved, so that less of them is forgotten.")  # fmt: skip
 @click.option("--loss", "classification", type=click.Choice(["softmax", "sigmoid", "focal"]),
-              help="Of scores; default: softmax or focal, as the start's scores are.")  # fmt: skip
+              help="Of the scores: softmax and sigmoid with hard negatives, or focal; default: softmax, or focal "
+              "where the start's scores are sigmoids.")  # fmt: skip
 @click.option("--balance", type=click.FloatRange(0, 1), default=0.0, show_default=True,
-              help="Show photos of classes that fewer than this share of the photos have more often.")  # fmt: skip
+              help="Classes in a smaller share of the photos than this are shown more often.")  # fmt: skip
 @click.option("--mosaic", type=click.FloatRange(0, 1), default=0.0, show_default=True,
               help="Share of inputs that are put together from four photos.")  # fmt: skip
 @click.option("--no-augment", is_flag=True, help="Show photos as they are.")
-@click.option("--teacher", metavar="NAME|PATH", help="A detector to learn from where the data names no objects.")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True)
+@click.option(
+    "--teacher",
+    metavar="NAME|PATH",
+    help="A detector to learn from about classes that a photo's data set does not name.",
+)
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
+              help="Of the arithmetic; auto is bf16 where the device is fast at it.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to run.")
-@click.option("--workers", type=click.IntRange(0), help="Processes that prepare photos; default: none on a CPU.")
+@click.option(
+    "--workers", type=click.IntRange(0), help="Processes that prepare photos; default: none on a CPU, up to 8 a GPU."
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads to use; default: all cores.")
 @click.option("--memory", type=click.FloatRange(0), default=4.0, show_default=True, metavar="GB",
-              help="To hold photos in; what does not fit is read each time.")  # fmt: skip
+              help="To hold photos in, of each process; what does not fit is read each time.")  # fmt: skip
 @click.option("--save-every", type=click.FloatRange(0), default=300.0, show_default=True, metavar="SECONDS",
               help="Save the state to resume from this often, and after every epoch.")  # fmt: skip
-@click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True, metavar="EPOCHS")
-@click.option("--log-every", type=click.IntRange(1), default=50, show_default=True, metavar="STEPS")
+@click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True, metavar="EPOCHS",
+              help="Evaluate this often, and at the end.")  # fmt: skip
+@click.option("--log-every", type=click.IntRange(1), default=50, show_default=True, metavar="STEPS",
+              help="Write a line of log.csv this often, and after every epoch.")  # fmt: skip
 @click.option("--fp32-weights", is_flag=True, help="Save checkpoints in float32, at twice the size.")
 @options.verbosity
 def command(data: tuple[Path, ...], output: Path, resume: bool, threads: int | None, **given: Any) -> None:
     """Train an SSD on data sets in VOC, COCO or YOLO layout; labels of several meet by name.
 
     RUN_DIR gets best.safetensors and last.safetensors, log.csv, curves.png, and the state that --resume goes on from.
-    Ctrl-C saves and stops. For several devices: torchrun --nproc-per-node N -m ssdcam train ...
+    Ctrl-C saves and stops. Photos that cannot be read are reported and left out; the exit code is then 1.
+    For several devices: torchrun --nproc-per-node N -m ssdcam train ...
     """
     from ssdcam.training.distributed import find_share, local_device
 
@@ -134,29 +190,38 @@ def command(data: tuple[Path, ...], output: Path, resume: bool, threads: int | N
     device = find_device(given["device"])
     datasets = [options.open_part(path, given["split"]) for path in data]
     labels = _labels(given["classes"], given["labels"]) or join_labels(datasets)
-    _report_problems(datasets)
-    evaluated = _validation(data, given["val"], given["val_split"]) if share.rank == 0 else []
+    _check_classes(given, datasets)
+    console.tell_problems([line for dataset in datasets for line in dataset.problems])
+    evaluated = _validation(data, given["val"], given["val_split"], labels) if share.rank == 0 else []
     start = _start(labels, given, datasets, data)
     settings = _settings(start.spec, given)
     photos = join(datasets, labels)
     with _bar("reading photos", len(photos)) as advance:
         store = PhotoStore(photos, int(given["memory"] * 1e9), advance)
-    for problem in store.problems:
-        console.log.warning("%s: left out", problem)
+    console.tell_problems([f"{problem}: left out" for problem in store.problems])
+    missed: list[str] = []
+
+    def note(problem: str) -> None:
+        missed.append(problem)
+        console.log.warning("%s: another photo stands in for it", problem)
+
     teacher = None
     if given["teacher"]:
         from ssdcam.checkpoints.resolve import open_checkpoint
 
         teacher = Teacher(open_checkpoint(given["teacher"]), start.spec, device)
     with _stopping() as stop, _progress() as progress:
-        evaluate = _scorer(evaluated, given["device"], given["metric"]) if evaluated else None
-        trainer = Trainer(start, store, settings, output, Hooks(evaluate, progress, stop), share, teacher)
+        evaluate = _scorer(evaluated, given["device"], given["metric"], stop) if evaluated else None
+        trainer = Trainer(start, store, settings, output, Hooks(evaluate, progress, stop, note), share, teacher)
         if resume and trainer.resume():
             console.log.info("%s: going on after step %d of %d", output, trainer.step, trainer.steps)
         finished = trainer.run()
     if share.rank == 0 and finished:
         best = "" if trainer.best is None else f", best mAP {trainer.best:.4f}"
         click.echo(f"{trainer.steps} steps over {len(store)} photos{best}: {console.printable(str(output))}")
+    lost = store.problems or missed or any(dataset.skipped for dataset in [*datasets, *evaluated])
+    if share.rank == 0 and finished and lost:
+        raise click.exceptions.Exit(1)
 
 
 def _check_folder(folder: Path, resume: bool) -> None:
@@ -172,9 +237,15 @@ def _check_folder(folder: Path, resume: bool) -> None:
         )
 
 
-def _report_problems(datasets: Sequence[Dataset]) -> None:
-    for problem in (line for dataset in datasets for line in dataset.problems):
-        console.log.warning("%s", problem)
+def _check_classes(given: dict[str, Any], datasets: Sequence[Dataset]) -> None:
+    """A class of --classes that nothing is said of was misspelt."""
+    from ssdcam.datasets import match_labels
+    from ssdcam.training.data import join_labels
+
+    names, there = _labels(given["classes"], None), join_labels(datasets)
+    nowhere = [name for name, i in zip(names, match_labels(names, there), strict=True) if i is None]
+    if nowhere and not given["teacher"]:
+        raise WrongUsageError(f"--classes: the data has no {', '.join(map(repr, nowhere))}; it has {', '.join(there)}")
 
 
 def _labels(classes: str | None, file: Path | None) -> tuple[str, ...]:
@@ -191,23 +262,30 @@ def _labels(classes: str | None, file: Path | None) -> tuple[str, ...]:
     return names
 
 
-def _validation(data: Sequence[Path], val: Sequence[Path], split: str) -> list[Dataset]:
-    """What to choose the best weights on: parts of the data, or data given apart."""
-    from ssdcam.datasets import DatasetError, check_images, dataset_splits, open_dataset
+def _validation(data: Sequence[Path], val: Sequence[Path], split: str, labels: Sequence[str]) -> list[Dataset]:
+    """What to choose the best weights on: parts of the data, or data given apart, that show what is learnt."""
+    import numpy as np
+
+    from ssdcam.datasets import check_images, dataset_splits, match_labels, open_dataset
 
     datasets = []
     for path in val or data:
         try:
             whole = path.suffix.lower() == ".json" or not dataset_splits(path)
             if val or not whole:  # what is not divided is all trained on
-                datasets.append(check_images(open_dataset(path, None if whole else split)))
+                dataset = check_images(open_dataset(path, None if whole else split))
+                learnt = [i for i in match_labels(labels, dataset.labels) if i is not None]
+                if any((np.isin(s.class_ids, learnt) & ~s.difficult).any() for s in dataset.samples):
+                    datasets.append(dataset)
+                else:
+                    console.log.warning("%s: shows nothing of what is learnt: not chosen on", path)
         except DatasetError as error:
             if val:
                 raise
             console.log.info("%s", error)
     if not datasets:
         console.log.warning("there is no %s part to choose the best weights on: the last count as the best", split)
-    _report_problems(datasets)
+    console.tell_problems([line for dataset in datasets for line in dataset.problems])
     return datasets
 
 
@@ -259,6 +337,8 @@ def _settings(spec: ModelSpec, given: dict[str, Any]) -> Settings:
     from ssdcam.training.settings import Settings
 
     mean = spec.normalisation.mean
+    if given["no_augment"] and given["mosaic"]:
+        raise WrongUsageError("--mosaic is augmentation: it goes not with --no-augment")
     mean = mean[::-1] if spec.normalisation.colour == "rgb" else mean
     how = NOTHING if given["no_augment"] else Augmentation(mosaic=given["mosaic"], mean=mean)
     default: Classification = "softmax" if spec.score_function == "softmax" else "focal"
@@ -280,8 +360,8 @@ def _settings(spec: ModelSpec, given: dict[str, Any]) -> Settings:
     )
 
 
-def _scorer(datasets: Sequence[Dataset], device: str, metric: Any) -> Evaluate:
-    """The mean over the data sets of a checkpoint's mAP."""
+def _scorer(datasets: Sequence[Dataset], device: str, metric: Any, stop: Callable[[], bool]) -> Evaluate:
+    """The mean over the data sets of a checkpoint's mAP; None if it was told to stop before the end."""
     import numpy as np
 
     from ssdcam.datasets import read_picture
@@ -289,12 +369,15 @@ def _scorer(datasets: Sequence[Dataset], device: str, metric: Any) -> Evaluate:
     from ssdcam.detection.torch_engine import TorchEngine
     from ssdcam.evaluation import evaluate, pair
 
-    def score(checkpoint: Checkpoint) -> float:
+    def score(checkpoint: Checkpoint) -> float | None:
         detector = Detector(TorchEngine(checkpoint, device), checkpoint.spec, choose(checkpoint.spec, score=0.01))
         values = []
         for dataset in datasets:
-            blocks = (dataset.samples[i : i + 16] for i in range(0, len(dataset.samples), 16))
-            found = [one for block in blocks for one in detector.detect([read_picture(s) for s in block])]
+            found: list[Detections] = []
+            for i in range(0, len(dataset.samples), 16):
+                if stop():
+                    return None
+                found += detector.detect([read_picture(sample) for sample in dataset.samples[i : i + 16]])
             values.append(evaluate(pair(dataset, found, checkpoint.spec.labels), metric).figures["map"])
         return float(np.nan_to_num(np.mean(values)))
 

@@ -2,8 +2,8 @@
 
 from ssdcam.datasets.aliases import match_labels
 from ssdcam.datasets.dataset import Dataset, Sample, coco_file, dataset_splits, open_dataset
-from ssdcam.datasets.layout import DatasetError
 from ssdcam.datasets.pictures import check_images, read_picture
+from ssdcam.errors import DatasetError
 
 __all__ = [
     "Dataset",

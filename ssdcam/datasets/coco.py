@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ssdcam import json_fields as fields
-from ssdcam.datasets.layout import DatasetError, Layout, RawObject, RawPart, RawPhoto, Troubles
+from ssdcam.datasets.layout import Layout, RawObject, RawPart, RawPhoto, Troubles
+from ssdcam.errors import DatasetError
 
 T = TypeVar("T")
 

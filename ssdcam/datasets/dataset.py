@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ssdcam.datasets import coco, voc, yolo
 from ssdcam.datasets.aliases import match_labels
-from ssdcam.datasets.layout import DatasetError, Layout, RawPart, RawPhoto, Troubles
+from ssdcam.datasets.layout import Layout, RawPart, RawPhoto, Troubles
 from ssdcam.datasets.pictures import picture_size
-from ssdcam.errors import ImageError
+from ssdcam.errors import DatasetError, ImageError
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ssdcam.errors import SsdcamError
+from ssdcam.errors import DatasetError
 
 SUFFIXES = frozenset(".avif .bmp .dib .jp2 .jpe .jpeg .jpg .png .tif .tiff .webp".split())
 """Of pictures, in lower case."""
-
-
-class DatasetError(SsdcamError):
-    """A data set that cannot be found, read or understood."""
 
 
 class RawObject(NamedTuple):

@@ -111,6 +111,8 @@ def _objects(path: Path, tree: ElementTree.Element, troubles: Troubles) -> Itera
             if not label:
                 raise ValueError("has no name")
             x1, y1, x2, y2 = (_number(thing, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
+            if x1 >= x2 or y1 >= y2:  # strictly one pixel where they are equal, but nobody marks such an object
+                raise ValueError(f"the box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) has no area")
         except ValueError as error:
             troubles.add(f"{place}: {error}")
             continue

@@ -17,7 +17,6 @@ import yaml
 
 from ssdcam.datasets.layout import (
     SUFFIXES,
-    DatasetError,
     Layout,
     RawObject,
     RawPart,
@@ -27,7 +26,7 @@ from ssdcam.datasets.layout import (
     read_text,
 )
 from ssdcam.datasets.pictures import picture_size
-from ssdcam.errors import ImageError
+from ssdcam.errors import DatasetError, ImageError
 
 LOOKED_FOR = "data.yaml, or images/ and labels/ with classes.txt (YOLO)"
 

@@ -6,6 +6,7 @@ workers prepare it and wherever a run was resumed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -26,10 +27,12 @@ from torch.utils.data import Dataset as TorchDataset
 from ssdcam.datasets.aliases import match_labels
 from ssdcam.datasets.dataset import Dataset, Sample
 from ssdcam.datasets.pictures import read_picture
-from ssdcam.errors import SsdcamError
+from ssdcam.errors import SsdcamError, TrainingError
 from ssdcam.training.augment import Augmentation, Example, Image, augment, mosaic
-from ssdcam.training.errors import TrainingError
 from ssdcam.training.loss import Targets
+
+_BLOCK = 32  # photos read at once before a run: some may be of a hundred megabytes
+_TRIES = 10  # photos in a row that cannot be read until a run gives up
 
 LEAST_SIDE = 1.0
 """Pixels of the network's input; a thinner object cannot be seen there and is neither object nor background."""
@@ -60,6 +63,8 @@ class Batch(NamedTuple):
     targets: Targets
     photos: list[str]
     """The files, for complaints; four of a mosaic."""
+    problems: list[str]
+    """What could not be read, a line each; another photo stands in for it."""
 
 
 class Place(NamedTuple):
@@ -154,7 +159,7 @@ class PhotoStore:
         progress: told how many photos were looked at so far.
 
     Attributes:
-        photos: those that could be read.
+        photos: those that could be read, or were not looked at.
         problems: a line for each that could not.
         held: how many are in memory.
     """
@@ -168,7 +173,7 @@ class PhotoStore:
         left, done = budget, 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             while done < len(photos) and left > 0:
-                block = photos[done : done + 256]
+                block = photos[done : done + _BLOCK]
                 for photo, image in zip(block, pool.map(_try_reading, block), strict=True):
                     if isinstance(image, SsdcamError):
                         self.problems.append(str(image))
@@ -184,6 +189,15 @@ class PhotoStore:
 
     def __len__(self) -> int:
         return len(self.photos)
+
+    def digest(self) -> str:
+        """Tells these photos, their objects and their order from others, wherever they lie."""
+        digest = hashlib.sha256()
+        for photo in self.photos:
+            digest.update(photo.sample.id.encode("utf-8", "surrogateescape"))
+            for part in (photo.sample.boxes, photo.sample.difficult, photo.wanted, photo.class_ids, photo.known):
+                digest.update(np.ascontiguousarray(part).data)
+        return digest.hexdigest()
 
     def example(self, number: int) -> Example:
         """A photo and its objects in its own pixels.
@@ -205,42 +219,83 @@ def _try_reading(photo: Photo) -> Image | SsdcamError:
         return error
 
 
+class Input(NamedTuple):
+    """One input of the network."""
+
+    example: Example
+    known: NDArray[np.bool_]
+    """bool ``(C,)``: the classes that are labelled in all of its photos."""
+    photos: str
+    """The files."""
+    problems: list[str]
+    """As in :class:`Batch`."""
+
+
 class _Inputs(TorchDataset[Any]):
-    """Inputs of the network by place, for torch's loader."""
+    """Inputs of the network by place, for torch's loader.
+
+    An error is handed on, not raised: a worker's would reach the user with the worker's traceback in its text.
+    """
 
     def __init__(self, store: PhotoStore, size: tuple[int, int], how: Augmentation, seed: int) -> None:
         self._store, self._size, self._how, self._seed = store, size, how, seed
 
-    def __getitem__(self, place: Place) -> tuple[Example, NDArray[np.bool_], str]:
+    def __getitem__(self, place: Place) -> Input | TrainingError:
+        try:
+            return self._input(place)
+        except TrainingError as error:
+            return error
+
+    def _input(self, place: Place) -> Input:
         rng = np.random.default_rng([self._seed, place.epoch, place.position])
         numbers = [place.photo]
+        problems: list[str] = []
         if rng.random() < self._how.mosaic:
             numbers += rng.integers(len(self._store), size=3).tolist()
-            example = mosaic([self._store.example(n) for n in numbers], self._size, self._how, rng)
+            read = [self._read(n, place, problems) for n in numbers]
+            example = mosaic([example for _, example in read], self._size, self._how, rng)
         else:
-            example = augment(self._store.example(place.photo), self._size, self._how, rng)
-        known = np.logical_and.reduce([self._store.photos[n].known for n in numbers])
-        names = ", ".join(str(self._store.photos[n].sample.path) for n in numbers)
-        return example.keep(known[example.class_ids]), known, names
+            read = [self._read(place.photo, place, problems)]
+            example = augment(read[0][1], self._size, self._how, rng)
+        photos = [self._store.photos[n] for n, _ in read]
+        known = np.logical_and.reduce([photo.known for photo in photos])
+        names = ", ".join(str(photo.sample.path) for photo in photos)
+        return Input(example.keep(known[example.class_ids]), known, names, problems)
+
+    def _read(self, number: int, place: Place, problems: list[str]) -> tuple[int, Example]:
+        """A photo, or another where it cannot be read; chance of its own, so that all else stays as it would be."""
+        others = np.random.default_rng([self._seed, place.epoch, place.position, number])
+        for _ in range(_TRIES):
+            try:
+                return number, self._store.example(number)
+            except SsdcamError as error:
+                problems.append(str(error))
+                number = int(others.integers(len(self._store)))
+        raise TrainingError(f"{_TRIES} photos in a row cannot be read: {problems[-1]}")
 
 
-def collate(inputs: Sequence[tuple[Example, NDArray[np.bool_], str]]) -> Batch:
-    """Inputs of one size, with their known classes and names, to a batch; ground truths are padded to the most."""
-    batch, most = len(inputs), max(len(example.boxes) for example, _, _ in inputs)
-    height, width = inputs[0][0].image.shape[:2]
+def collate(inputs: Sequence[Input | TrainingError]) -> Batch | TrainingError:
+    """Inputs of one size to a batch, ground truths padded to the most; or the error that is among them."""
+    given = [one for one in inputs if isinstance(one, Input)]
+    for one in inputs:
+        if isinstance(one, TrainingError):
+            return one
+    batch, most = len(given), max(len(one.example.boxes) for one in given)
+    height, width = given[0].example.image.shape[:2]
     boxes = np.zeros((batch, most, 4), np.float32)
     class_ids = np.zeros((batch, most), np.int64)
     present, ignored = np.zeros((batch, most), np.bool_), np.zeros((batch, most), np.bool_)
-    for i, (example, _, _) in enumerate(inputs):
+    for i, (example, *_) in enumerate(given):
         count = len(example.boxes)
         boxes[i, :count] = example.boxes
         class_ids[i, :count] = example.class_ids
         thin = (example.boxes[:, 2:] - example.boxes[:, :2] < LEAST_SIDE).any(axis=1)
         present[i, :count], ignored[i, :count] = True, example.ignored | thin
     boxes /= np.array([width, height, width, height], np.float32)
-    targets = (boxes, class_ids, present, ignored, np.stack([known for _, known, _ in inputs]))
-    pixels = np.stack([example.image for example, _, _ in inputs])
-    return Batch(torch.from_numpy(pixels), Targets(*map(torch.from_numpy, targets)), [n for _, _, n in inputs])
+    targets = (boxes, class_ids, present, ignored, np.stack([one.known for one in given]))
+    pixels = torch.from_numpy(np.stack([one.example.image for one in given]))
+    problems = [problem for one in given for problem in one.problems]
+    return Batch(pixels, Targets(*map(torch.from_numpy, targets)), [one.photos for one in given], problems)
 
 
 def steps_an_epoch(store: PhotoStore, order: Order) -> int:
@@ -278,12 +333,14 @@ def batches(
         share: this process' number and how many there are; each takes an equal part of every batch.
         workers: processes that prepare batches ahead; 0 prepares them here, when they are asked for.
         pinned: put them where a CUDA device copies them from fastest.
+
+    Raises:
+        TrainingError: no photo can be read any more, or a worker was ended from outside.
     """
-    plan = list(_plan(store, order, first, last, share))
     context = "fork" if workers and sys.platform == "linux" else None  # which shares the photos in memory
     loader: DataLoader[Any] = DataLoader(
         _Inputs(store, size, how, order.seed),
-        batch_sampler=plan,
+        batch_sampler=_plan(store, order, first, last, share),
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pinned,
@@ -292,7 +349,19 @@ def batches(
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # torch's own random numbers are not touched
     )
-    return iter(loader)
+    prepared = iter(loader)
+    while True:
+        try:
+            batch = next(prepared, None)
+        except RuntimeError as error:  # torch's, of a worker that is gone
+            if not workers:
+                raise
+            raise TrainingError(f"{str(error).splitlines()[0]}; is memory short? pass fewer --workers") from error
+        if batch is None:
+            return
+        if isinstance(batch, TrainingError):
+            raise batch
+        yield batch
 
 
 def _plan(store: PhotoStore, order: Order, first: int, last: int, share: tuple[int, int]) -> Iterator[list[Place]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ssdcam.errors import TrainingError
 from ssdcam.files import write_whole
 from ssdcam.training.run_folder import LOG
 
@@ -24,48 +26,84 @@ class Log:
     Args:
         folder: the run's.
         step: rows that an interrupted run wrote after this step are dropped; they will come again.
+        evaluated: whether the evaluation at that step came to its end; if not, its row is dropped likewise.
+
+    Raises:
+        TrainingError: it cannot be written.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, folder: Path, step: int = 0, *, evaluated: bool = True) -> None:
         self._folder = folder
         self._path = folder / LOG
-        self.rows = [row for row in read_log(self._path) if step and float(row["step"]) <= step]
+        last = (step, evaluated)
+        self.rows = [row for row in read_log(self._path) if step and (float(row["step"]), bool(row["map"])) <= last]
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_whole(self._path, text.getvalue().encode())
-        self._board = self._open_board()
+        with _writing(self._path):
+            write_whole(self._path, text.getvalue().encode())
+        self._board = self._open_board(step)
 
-    def _open_board(self) -> Any:
+    def _open_board(self, step: int) -> Any:
         if find_spec("tensorboard") is None:
             return None
-        return import_module("torch.utils.tensorboard").SummaryWriter(str(self._folder / "tensorboard"))
+        writer = import_module("torch.utils.tensorboard").SummaryWriter
+        with _writing(self._folder / "tensorboard"):
+            # What an interrupted run wrote after this step comes again here too.
+            return writer(str(self._folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Add a row; columns that are not given stay empty."""
+        """Add a row; columns that are not given stay empty.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
         texts = {name: f"{row[name]:.6g}" if name in row else "" for name in COLUMNS}
         self.rows.append(texts)
-        with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(texts)
-        if self._board:
-            for name in row.keys() - {"step", "epoch"}:
-                self._board.add_scalar(name, row[name], int(row["step"]))
+        with _writing(self._path):
+            with self._path.open("a", newline="") as file:
+                csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(texts)
+            if self._board:
+                for name in row.keys() - {"step", "epoch"}:
+                    self._board.add_scalar(name, row[name], int(row["step"]))
 
     def close(self) -> None:
-        """Draw the curves and close what is open."""
-        draw_curves(self.rows, self._folder / "curves.png")
+        """Draw the curves and close what is open.
+
+        Raises:
+            TrainingError: the curves cannot be written.
+        """
         if self._board:
             self._board.close()
+        with _writing(self._folder / "curves.png"):
+            draw_curves(self.rows, self._folder / "curves.png")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A full disk, told as something that a user can act on."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a log, a half one that a killed run left at the end not among them."""
+    """The rows of a log; a half one that a killed run left, or what a power cut made of some, is not among them."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_bytes().decode("ascii", "replace").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
-    return [row for row in csv.DictReader(whole) if set(row) == set(COLUMNS) and row["step"]]
+    return [row for row in csv.DictReader(whole) if _is_row(row)]
+
+
+def _is_row(row: Mapping[str, str]) -> bool:
+    """Whether there is a step, and a number or nothing in every other column."""
+    try:
+        return row.keys() == set(COLUMNS) and bool(row["step"]) and bool([float(t) for t in row.values() if t != ""])
+    except (TypeError, ValueError):  # a line that is too short has None
+        return False
 
 
 def draw_curves(rows: list[dict[str, str]], path: Path) -> None:

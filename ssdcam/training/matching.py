@@ -13,6 +13,7 @@ BACKGROUND: Final = -1
 IGNORED: Final = -2
 
 _TAKEN = -1.0  # below every IoU
+_AT_ONCE = 2**26  # overlaps; several tensors of that size are held at a time
 
 
 def match(
@@ -36,6 +37,10 @@ def match(
         int64 ``(B, N)``: the index of the matched ground truth, ``BACKGROUND`` or ``IGNORED``.
     """
     batch, most, count = *boxes.shape[:2], len(defaults)
+    if batch > 1 and batch * most * count > _AT_ONCE:  # a picture of hundreds of objects pads all the others to it
+        every = torch.zeros_like(present) if ignored is None else ignored
+        alone = [slice(i, i + 1) for i in range(batch)]
+        return torch.cat([match(boxes[i], present[i], defaults, ignored=every[i], threshold=threshold) for i in alone])
     if most == 0:
         return torch.full((batch, count), BACKGROUND, dtype=torch.int64, device=boxes.device)
     wanted = present if ignored is None else present & ~ignored

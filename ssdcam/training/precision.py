@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ssdcam.training.errors import TrainingError
+from ssdcam.errors import TrainingError
 
 
 def choose_precision(wanted: str, device: torch.device) -> str:
@@ -51,10 +51,11 @@ def keep_whole(network: nn.Module, input_size: tuple[int, int]) -> None:
 
     convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
     hooks = [layer.register_forward_pre_hook(look) for layer in convolutions]
-    was_training = network.training
+    modes = [(layer, layer.training) for layer in network.modules()]  # frozen norms are in another than the rest
     with torch.no_grad():
         network.eval()(torch.zeros(1, 3, *input_size, device=next(network.parameters()).device))
-    network.train(was_training)
+    for layer, training in modes:
+        layer.training = training
     for hook in hooks:
         hook.remove()
     for layer in whole:

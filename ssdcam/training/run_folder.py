@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from ssdcam.errors import TrainingError
 from ssdcam.files import write_whole
-from ssdcam.training.errors import TrainingError
 
 STATE, PREVIOUS = "resume.pt", "resume.previous.pt"
 LOG = "log.csv"
@@ -30,7 +31,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     try:
         if path.exists():
             path.replace(folder / PREVIOUS)  # killed here, the run goes on from the one before
-        write_whole(path, memory.getvalue())
+        write_whole(path, memory.getbuffer())
     except OSError as error:
         raise TrainingError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -57,7 +58,11 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 
 def save_weights(path: Path, checkpoint: Checkpoint, *, half: bool) -> None:
-    """Save a checkpoint, its weights in float16 if asked."""
-    dtype = np.float16 if half else np.float32
-    weights = {name: np.asarray(array).astype(dtype) for name, array in checkpoint.weights.items()}
+    """Save a checkpoint, its weights in float16 if asked; an array that float16 cannot hold stays in float32."""
+    weights = {name: _rounded(np.asarray(array, np.float32), half) for name, array in checkpoint.weights.items()}
     save_checkpoint(Checkpoint(checkpoint.spec, weights), path)
+
+
+def _rounded(array: NDArray[np.float32], half: bool) -> NDArray[Any]:
+    holds = half and np.abs(array).max(initial=0) <= np.finfo(np.float16).max
+    return array.astype(np.float16) if holds else array

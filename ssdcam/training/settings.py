@@ -102,8 +102,9 @@ def settings_to_json(settings: Settings) -> dict[str, Any]:
 def differences(settings: Settings, stored: Mapping[str, Any]) -> list[str]:
     """What a run was started with that is not what it is to be resumed with, a text each."""
     now = settings_to_json(settings)
+    before = {**settings_to_json(Settings()), **stored}  # what was not yet a setting then was as it is by default
     names = [f.name for f in fields(Settings) if f.name not in _FREE]
-    return [f"{name} was {stored.get(name)}, not {now[name]}" for name in names if now[name] != stored.get(name)]
+    return [f"{name} was {before[name]}, not {now[name]}" for name in names if now[name] != before[name]]
 
 
 def _plain(value: Any) -> Any:

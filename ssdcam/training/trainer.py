@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssdcam.checkpoints.checkpoint import Checkpoint, spec_to_json
 from ssdcam.detection.torch_engine import Normalise, find_device, load_network
+from ssdcam.errors import TrainingError
 from ssdcam.ssd.default_boxes import default_boxes
 from ssdcam.training import run_folder
 from ssdcam.training.data import Batch, Order, PhotoStore, batches, steps_an_epoch
 from ssdcam.training.distributed import Share, joined, summed
 from ssdcam.training.ema import MovingAverage
-from ssdcam.training.errors import TrainingError
 from ssdcam.training.log import Log
 from ssdcam.training.loss import LossSums, Targets, multibox_loss, total_loss
 from ssdcam.training.norms import fold_norms, insert_norms
@@ -31,7 +31,7 @@ from ssdcam.training.schedule import lr_factor
 from ssdcam.training.settings import Settings, differences, settings_to_json
 from ssdcam.training.teacher import Teacher
 
-Evaluate = Callable[[Checkpoint], float]
+Evaluate = Callable[[Checkpoint], float | None]
 
 _FIGURES = ("loss", "location", "classification", "positives", "gradient")
 _STATE_FORMAT = 1
@@ -57,14 +57,17 @@ class Hooks:
     """What the trainer calls.
 
     Attributes:
-        evaluate: the mAP of a checkpoint; None evaluates nothing, and the newest checkpoint counts as the best.
+        evaluate: the mAP of a checkpoint, or None if it was told to stop before its end; in place of a function, None
+            evaluates nothing, and the newest checkpoint counts as the best.
         progress: called after every step.
-        stop: asked after every step whether to save and return.
+        stop: asked before every step whether to save and return after it.
+        warn: told once of each photo that cannot be read any more.
     """
 
     evaluate: Evaluate | None = None
     progress: Callable[[Progress], None] = lambda progress: None
     stop: Callable[[], bool] = lambda: False
+    warn: Callable[[str], None] = lambda problem: None
 
 
 class Trainer:
@@ -107,7 +110,7 @@ class Trainer:
         if settings.batch % self._share.world:
             raise TrainingError(f"a batch of {settings.batch} cannot be shared by {self._share.world} processes")
         self._order = Order(settings.seed, settings.batch, settings.balance)
-        self._epoch_steps = steps_an_epoch(store, self._order)
+        self._epoch_steps, self._photos = steps_an_epoch(store, self._order), store.digest()
         self.step, self.steps = 0, self._epoch_steps * settings.epochs
         self.best: float | None = None
 
@@ -129,6 +132,8 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=self._precision == "fp16")
         self._average = MovingAverage(self.network, settings.ema)
         self._sums = np.zeros(len(_FIGURES) + 1)  # since the last line of the log; the last entry counts steps
+        self._due = False  # whether an epoch is trained whose end (evaluation, checkpoints) is still to come
+        self._problems: set[str] = set()
 
     def _samples(self) -> Iterator[Tensor]:
         """Inputs as training sees them, to measure activations on."""
@@ -146,11 +151,15 @@ class Trainer:
         state = run_folder.load_state(self._folder)
         if state is None:
             return False
+        if state.get("format") != _STATE_FORMAT:
+            raise TrainingError(f"{self._folder}: was left by another version of ssdcam: start anew elsewhere, with -o")
         changed = differences(self.settings, state["settings"])
+        changed += [f"the {what} changed" for what in self._other_differences(state)]
         if changed:
-            raise TrainingError(f"{self._folder}: this run cannot be resumed otherwise: {'; '.join(changed)}")
-        if state["spec"] != _spec_facts(self.spec) or state["steps"] != self.steps:
-            raise TrainingError(f"{self._folder}: this run cannot be resumed: its photos, classes or network differ")
+            raise TrainingError(
+                f"{self._folder}: this run cannot be resumed otherwise: {'; '.join(changed)}; "
+                "say what it was started with, or start anew elsewhere, with -o"
+            )
         self.network.load_state_dict(state["network"])
         self._average.load(state["average"], state["updates"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -160,7 +169,18 @@ class Trainer:
             torch.cuda.set_rng_state(state["cuda_rng"], self._device)
         self.step, self.best = state["step"], state["best"]
         self._sums = np.array(state["sums"])
+        self._due = state.get("due", False)
         return True
+
+    def _other_differences(self, state: Mapping[str, Any]) -> list[str]:
+        """What a state comes from that this run does not; states of old do not say all of it."""
+        taught = self._teacher is not None
+        same = {
+            "classes or the network": state["spec"] == _spec_facts(self.spec),
+            "photos": state["steps"] == self.steps and state.get("photos", self._photos) == self._photos,
+            "teacher": state.get("teacher", taught) == taught,
+        }
+        return [what for what, is_same in same.items() if not is_same]
 
     def run(self) -> bool:
         """Train to the end or until told to stop; what was learnt until then is saved either way.
@@ -172,7 +192,10 @@ class Trainer:
             TrainingError: the loss is no number, or something cannot be read or written.
         """
         with joined(self._share, self._device):
-            return self._run()
+            try:
+                return self._run()
+            except torch.OutOfMemoryError as error:
+                raise TrainingError(f"{self._device} has not memory enough: pass a smaller --batch") from error
 
     def _run(self) -> bool:
         lead = self._share.rank == 0
@@ -180,7 +203,8 @@ class Trainer:
         if self._share.world > 1:
             ids = [self._device] if self._device.type == "cuda" else None
             model = DistributedDataParallel(self.network, device_ids=ids)
-        log = Log(self._folder, self.step) if lead else None
+            self._check_agreement()
+        log = Log(self._folder, self.step, evaluated=not self._due) if lead else None
         workers = self.settings.workers
         ahead = batches(
             self._store,
@@ -194,33 +218,47 @@ class Trainer:
             pinned=self._device.type == "cuda",
         )
         saved = began = time.monotonic()
-        first = self.step
-        stopped = False
+        first, epochs = self.step, self.settings.epochs
         try:
+            if self._due and not self._end_epoch(log):
+                return False
             for batch in ahead:
+                self._tell(batch.problems)
                 loss, stopped = self.train_step(model, batch, stop=self._hooks.stop())
                 now = time.monotonic()
                 rate = (self.step - first) * self.settings.batch / (now - began)
-                epoch, within = divmod(self.step, self._epoch_steps)
-                ended = within == 0
-                if log and (ended or self.step % self.settings.log_steps == 0):
-                    log.write(self._row(epoch, rate))
-                if lead and ended:
-                    self._end_epoch(epoch, log)
-                    began += time.monotonic() - now  # evaluating is not training
-                if lead and (ended or stopped or now - saved >= self.settings.save_seconds):
+                self._due = self.step % self._epoch_steps == 0
+                if log and (self._due or self.step % self.settings.log_steps == 0):
+                    log.write(self._row(rate))
+                if self._due:
+                    stopped |= not self._end_epoch(log)
+                    saved = time.monotonic()
+                    began += saved - now  # evaluating is not training
+                elif lead and (stopped or now - saved >= self.settings.save_seconds):
                     self.save()
                     saved = time.monotonic()
-                self._hooks.progress(
-                    Progress(self.step, self.steps, min(epoch + 1, self.settings.epochs), self.settings.epochs, loss,
-                             rate, self.best)
-                )  # fmt: skip
+                epoch = min(self.step // self._epoch_steps + 1, epochs)
+                self._hooks.progress(Progress(self.step, self.steps, epoch, epochs, loss, rate, self.best))
                 if stopped:
                     break
         finally:
             if log:
                 log.close()
-        return self.step == self.steps
+        return self.step == self.steps and not self._due
+
+    def _check_agreement(self) -> None:
+        """Before processes of several machines wait for each other: they must be at the same step of the same run."""
+        mine = torch.tensor([self.step, self.steps, 1], dtype=torch.float64, device=self._device)
+        if not torch.equal(summed(mine, self._share), mine * self._share.world):
+            raise TrainingError(
+                "the processes are not at the same step of the same run: all of them need the same photos and RUN_DIR"
+            )
+
+    def _tell(self, problems: Sequence[str]) -> None:
+        for problem in dict.fromkeys(problems):
+            if problem not in self._problems:
+                self._hooks.warn(problem)
+        self._problems.update(problems)
 
     def train_step(self, model: nn.Module, batch: Batch, *, stop: bool = False) -> tuple[float, bool]:
         """One step.
@@ -247,7 +285,7 @@ class Trainer:
         self._scaler.unscale_(self._optimizer)
         learnt = [p for p in self.network.parameters() if p.requires_grad]
         norm = float(nn.utils.clip_grad_norm_(learnt, settings.clip or float("inf")))
-        if not np.isfinite(loss) or (not np.isfinite(norm) and not self._scaler.is_enabled()):
+        if not np.isfinite(loss) or (not np.isfinite(norm) and not self._scaler_helps()):
             raise TrainingError(_complaint(loss, sums, batch, self.step + 1))
         self._scaler.step(self._optimizer)
         self._scaler.update()
@@ -255,6 +293,10 @@ class Trainer:
         self.step += 1
         self._sums += [loss, *figures, norm if np.isfinite(norm) else 0.0, 1.0]
         return loss, bool(stops)
+
+    def _scaler_helps(self) -> bool:
+        """Whether gradients that are not finite may be of fp16's making: the scaler skips the step and scales less."""
+        return self._scaler.is_enabled() and self._scaler.get_scale() >= 1
 
     def losses(self, model: nn.Module, batch: Batch) -> LossSums:
         """The loss of each picture of a batch."""
@@ -296,10 +338,13 @@ class Trainer:
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self._device) if cuda else None,
             "sums": self._sums.tolist(),
+            "due": self._due,
+            "photos": self._photos,
+            "teacher": self._teacher is not None,
         }
         run_folder.save_state(self._folder, state)
 
-    def _row(self, epoch: int, rate: float) -> dict[str, float]:
+    def _row(self, rate: float) -> dict[str, float]:
         means = self._sums[:-1] / max(self._sums[-1], 1)
         self._sums[:] = 0
         lr = self._optimizer.param_groups[0]["lr"]
@@ -309,12 +354,30 @@ class Trainer:
             "loss": float(means[0]), "gradient": float(means[4]), "photos_per_second": rate,
         }  # fmt: skip
 
-    def _end_epoch(self, epoch: int, log: Log | None) -> None:
+    def _end_epoch(self, log: Log | None) -> bool:
+        """Evaluate and save checkpoints and state: the first process, while the others wait.
+
+        Returns:
+            Whether it came to the end; if it was told to stop, a resumed run does it again.
+        """
+        done = self._share.rank != 0 or self._evaluate_and_keep(log)
+        if self._share.world > 1:
+            done = not bool(summed(torch.tensor(float(not done), device=self._device), self._share))
+        if done:
+            self._due = False
+            if self._share.rank == 0:
+                self.save()
+        return done
+
+    def _evaluate_and_keep(self, log: Log | None) -> bool:
         evaluate, half = self._hooks.evaluate, self.settings.half
-        due = epoch % self.settings.evaluate_epochs == 0 or epoch == self.settings.epochs
+        epoch = self.step // self._epoch_steps
         better = evaluate is None
-        if evaluate and due:
+        if evaluate and (epoch % self.settings.evaluate_epochs == 0 or epoch == self.settings.epochs):
+            self.save()  # evaluating may take long: killed there, the run loses nothing
             score = evaluate(self.checkpoint())
+            if score is None:
+                return False
             better = self.best is None or score > self.best
             self.best = max(score, self.best or 0.0)
             if log:
@@ -323,6 +386,7 @@ class Trainer:
         if better:
             run_folder.save_weights(self._folder / "best.safetensors", checkpoint, half=half)
         run_folder.save_weights(self._folder / "last.safetensors", checkpoint, half=half)
+        return True
 
 
 def default_workers(device: torch.device) -> int:
@@ -340,4 +404,4 @@ def _complaint(loss: float, sums: LossSums, batch: Batch, step: int) -> str:
     bad = [name for name, finite in zip(batch.photos, each.isfinite().tolist(), strict=True) if not finite]
     where = f"from {', '.join(bad)}" if bad else f"with {', '.join(batch.photos)}"
     what = f"the loss is {loss}" if not np.isfinite(loss) else "the gradients are not finite"
-    return f"step {step}: {what}, {where}; look at these pictures' boxes, or lower --lr"
+    return f"step {step}: {what}, {where}; look at these pictures' boxes, or start again with a lower --lr"

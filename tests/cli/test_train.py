@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ssdcam.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from ssdcam.cli import console
+from ssdcam.cli import console, train
 from ssdcam.training.log import read_log
 
 from ..training.scenes import LABELS, draw, tiny
@@ -81,6 +81,33 @@ def test_train_from_a_checkpoint_and_again(data: Path, model: Path, tmp_path: Pa
     assert "lr was 0.0001, not 0.5" in one_line(other.stderr)
 
 
+def test_photos_that_cannot_be_read_are_named_and_cost_the_exit_code(model: Path, tmp_path: Path) -> None:
+    write_coco(tmp_path, "train", 8, 0)
+    write_coco(tmp_path, "val", 4, 1)
+    (tmp_path / "images/train/003.png").write_text("no picture")
+    for memory, words in (("1", "left out"), ("0", "another photo stands in for it")):
+        done = run(
+            "train", tmp_path, "-m", model, "-o", tmp_path / memory, *QUICK, "--memory", memory, command=INSTALLED
+        )
+        assert one_line(done.stderr).startswith("warning: ")
+        assert "003.png" in done.stderr
+        assert words in done.stderr
+        assert "steps over" in done.stdout
+        assert done.returncode == 1
+
+
+def test_a_validation_set_that_shows_nothing_of_what_is_learnt(data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(train._validation([data], (), "val", LABELS)) == 1
+    assert train._validation([data], (), "val", ("unicorn",)) == []
+
+
+def test_an_evaluation_heeds_the_stop(tmp_path: Path) -> None:
+    dataset = draw(tmp_path, 20)
+    assert train._scorer([dataset], "cpu", "voc", lambda: False)(tiny()) is not None
+    stops = iter([False, True])
+    assert train._scorer([dataset], "cpu", "voc", lambda: next(stops))(tiny()) is None
+
+
 def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
     arguments = ["train", data, "--arch", "ssd300-mobilenet-v1", "--arch-option", "width=0.1", "--input-size", 96]
     arguments += [*QUICK, "--epochs", 20, "--eval-every", 20, "--save-every", 1000]
@@ -120,6 +147,8 @@ def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
         (("{data}", "--arch", "ssd300-mobilenet-v1", "--arch-option", "width"), "--arch-option"),
         (("{data}", "-m", "{model}", "--arch", "ssd300-vgg16"), "give either -m or --arch"),
         (("{data}", "-m", "{model}", "--classes", " ,"), "--classes names no class"),
+        (("{data}", "-m", "{model}", "--classes", "disc,sqare"), "the data has no 'sqare'; it has disc, square"),
+        (("{data}", "-m", "{model}", "--no-augment", "--mosaic", "0.5"), "--mosaic"),
         (("{data}", "-m", "{model}", "--split", "test"), "no part 'test'"),
         (("{data}", "-m", "{model}", "--precision", "fp16", "--device", "cpu"), "needs a CUDA device"),
     ],

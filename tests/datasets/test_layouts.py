@@ -78,6 +78,7 @@ class TestBoxes:
         [
             ((30, 10, 30, 20), "has no area"),  # no width
             ((40, 10, 30, 20), "has no area"),  # ends before it starts
+            ((30, 10, 31, 20), "has no area"),  # xmin is xmax
             ((90, 10, 99, 20), "lies outside the picture of 80x64"),
             ((-9, 10, 0, 20), "lies outside"),
             ((float("nan"), 10, 30, 20), "is no box"),

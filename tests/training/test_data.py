@@ -1,3 +1,6 @@
+import multiprocessing
+import os
+import signal
 from collections import Counter
 from dataclasses import replace
 
@@ -6,9 +9,9 @@ import pytest
 import torch
 
 from ssdcam.datasets.dataset import Dataset, Sample
+from ssdcam.errors import TrainingError
 from ssdcam.training.augment import NOTHING, Augmentation
 from ssdcam.training.data import Order, PhotoStore, batches, epoch_order, join, join_labels, repeats, steps_an_epoch
-from ssdcam.training.errors import TrainingError
 
 from .scenes import draw, store
 
@@ -127,6 +130,41 @@ def test_pictures_that_cannot_be_read(tmp_path):
     assert len(photos) == 2
     assert len(photos.problems) == 1
     assert "001.png" in photos.problems[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_another_photo_stands_in_for_one_that_disappears(tmp_path, workers):
+    dataset = draw(tmp_path, 10)
+    photos, order = store(dataset, budget=0), Order(seed=1, batch=4)
+    whole = take(photos, order, Augmentation())
+    gone = str(dataset.samples[3].path)
+    dataset.samples[3].path.unlink()
+    without = take(photos, order, Augmentation(), workers=workers)
+    met = 0
+    for one, two in zip(whole, without, strict=True):
+        places = [i for i, name in enumerate(one.photos) if name == gone]
+        assert two.problems == [f"{gone}: no such file"] * len(places)
+        assert gone not in two.photos
+        for i in set(range(4)) - set(places):
+            assert two.photos[i] == one.photos[i]
+            torch.testing.assert_close(two.pixels[i], one.pixels[i], rtol=0, atol=0)
+        met += len(places)
+    assert met
+    for sample in dataset.samples:
+        sample.path.unlink(missing_ok=True)
+    with pytest.raises(TrainingError, match=r"^10 photos in a row cannot be read: [^\n]*no such file$"):
+        take(photos, order, workers=workers)
+
+
+def test_a_worker_that_is_killed(tmp_path):
+    photos, order = store(draw(tmp_path, 10)), Order(seed=1, batch=4)
+    before = set(multiprocessing.active_children())
+    prepared = batches(photos, order, SIZE, NOTHING, first=0, last=300, workers=1)
+    next(prepared)
+    (worker,) = set(multiprocessing.active_children()) - before
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(TrainingError, match="fewer --workers"):
+        list(prepared)
 
 
 def test_memory_budget(tmp_path):

@@ -98,3 +98,17 @@ def test_an_object_beside_all_default_boxes_matches_none():
         torch.tensor([[[0.9, 0.9, 1, 1]]]), torch.ones(1, 1, dtype=torch.bool), torch.tensor([[0, 0, 0.5, 0.5]])
     )
     assert got.tolist() == [[BACKGROUND]]
+
+
+def test_pictures_of_many_objects_are_matched_one_by_one(rng, monkeypatch):
+    boxes = torch.stack([torch.from_numpy(random_boxes(rng, 40)) for _ in range(3)]).float()
+    present, ignored = torch.from_numpy(rng.random((2, 3, 40)) < 0.5)
+    defaults = torch.from_numpy(random_boxes(rng, 200)).float()
+    together = match(boxes, present, defaults, ignored=ignored)
+    most = []
+    monkeypatch.setattr("ssdcam.training.matching._AT_ONCE", 40 * 200)
+    monkeypatch.setattr(
+        "ssdcam.training.matching.assign_each", lambda overlaps: most.append(overlaps.numel()) or assign_each(overlaps)
+    )
+    torch.testing.assert_close(match(boxes, present, defaults, ignored=ignored), together, rtol=0, atol=0)
+    assert most == [40 * 200] * 3

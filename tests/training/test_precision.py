@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ssdcam.training.errors import TrainingError
+from ssdcam.errors import TrainingError
 from ssdcam.training.precision import choose_precision, keep_whole, reduced
 
 CPU = torch.device("cpu")
@@ -33,6 +33,13 @@ def test_strided_depthwise_kernels_compute_in_float32_unless_frozen():
     with reduced(CPU, "bf16"):
         first, second, third = (layer(torch.zeros(2, 8, 16, 16)) for layer in network[1:])
     assert [first.dtype, second.dtype, third.dtype] == [torch.bfloat16, torch.bfloat16, torch.float32]
+
+
+def test_frozen_norms_keep_their_mode():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.BatchNorm2d(8), torch.nn.Conv2d(8, 4, 1))
+    network[1].eval()
+    keep_whole(network, (4, 4))
+    assert [layer.training for layer in network] == [True, False, True]
 
 
 def test_choices():

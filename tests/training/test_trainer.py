@@ -18,13 +18,13 @@ from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.datasets import open_dataset, read_picture
 from ssdcam.detection.detector import Detector, choose
 from ssdcam.detection.torch_engine import TorchEngine
-from ssdcam.errors import WrongUsageError
+from ssdcam.errors import TrainingError, WrongUsageError
 from ssdcam.evaluation import evaluate, pair
 from ssdcam.training import run_folder
 from ssdcam.training.augment import Augmentation
 from ssdcam.training.data import batches
-from ssdcam.training.errors import TrainingError
-from ssdcam.training.log import read_log
+from ssdcam.training.distributed import Share
+from ssdcam.training.log import Log, read_log
 from ssdcam.training.loss import LossFigures
 from ssdcam.training.optimizer import freeze
 from ssdcam.training.schedule import lr_factor
@@ -146,10 +146,139 @@ def test_another_run_is_not_resumed(tmp_path, photos):
     trained(tmp_path, photos, settings)
     with pytest.raises(TrainingError, match=r"lr was 0\.001, not 0\.1"):
         Trainer(tiny(), photos, replace(settings, lr=0.1), tmp_path).resume()
-    with pytest.raises(TrainingError, match="differ"):
+    with pytest.raises(TrainingError, match="classes or the network changed"):
         Trainer(tiny(("x", "y")), photos, settings, tmp_path).resume()
+    with pytest.raises(TrainingError, match="photos changed"):
+        Trainer(tiny(), store(draw(tmp_path / "others", 10, seed=1)), settings, tmp_path).resume()
+    teacher = Teacher(tiny(), tiny().spec, torch.device("cpu"))
+    with pytest.raises(TrainingError, match="teacher changed"):
+        Trainer(tiny(), photos, settings, tmp_path, teacher=teacher).resume()
     assert Trainer(tiny(), photos, replace(settings, workers=2, save_seconds=1), tmp_path).resume()
     assert not Trainer(tiny(), photos, settings, tmp_path / "elsewhere").resume()
+
+
+def test_states_of_other_versions(tmp_path, photos):
+    settings = quick(loss=LossFigures("focal"), epochs=1)
+    trained(tmp_path, photos, settings)
+    state = run_folder.load_state(tmp_path)
+    for late in ("due", "photos", "teacher"):  # what the first states did not say
+        del state[late]
+    del state["settings"]["batch_norm"]
+    run_folder.save_state(tmp_path, state)
+    assert Trainer(tiny(), photos, settings, tmp_path).resume()
+    run_folder.save_state(tmp_path, {"format": 99})
+    with pytest.raises(TrainingError, match="another version"):
+        Trainer(tiny(), photos, settings, tmp_path).resume()
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_an_evaluation_that_is_cut_off_is_done_again(how, tmp_path, photos):
+    settings = quick(loss=LossFigures("focal"), epochs=3, save_seconds=1000)
+    scores = {"whole": iter([0.2, 0.6, 0.4]), "part": iter([0.2]), "rest": iter([0.6, 0.4])}
+    whole = trained(tmp_path / "whole", photos, settings, Hooks(lambda checkpoint: next(scores["whole"])))
+
+    def evaluate(checkpoint):
+        for score in scores["part"]:
+            return score
+        if how == "killed":
+            raise KeyboardInterrupt
+        return None
+
+    part = tmp_path / "part"
+    part.mkdir()
+    cut_off = Trainer(tiny(), photos, settings, part, Hooks(evaluate))
+    if how == "killed":
+        with pytest.raises(KeyboardInterrupt):
+            cut_off.run()
+    else:
+        assert not cut_off.run()
+    assert run_folder.load_state(part)["step"] == cut_off.step == 6, "nothing of the second epoch is lost"
+    rest = trained(part, photos, settings, Hooks(lambda checkpoint: next(scores["rest"])))
+    assert rest.best == whole.best == 0.6
+    for name in ("best", "last"):
+        one, two = ((tmp_path / run / f"{name}.safetensors").read_bytes() for run in ("whole", "part"))
+        assert one == two
+    same = ("step", "loss", "map")
+    rows = [[[row[c] for c in same] for row in read_log(tmp_path / run / "log.csv")] for run in ("whole", "part")]
+    assert rows[0] == rows[1]
+
+
+def test_killed_between_a_map_in_the_log_and_the_state(tmp_path):
+    log = Log(tmp_path)
+    for row in ({"step": 1, "loss": 3}, {"step": 2, "loss": 2}, {"step": 2, "map": 0.5}, {"step": 3, "loss": 1}):
+        log.write(row)
+    kept = [(row["step"], row["map"]) for row in Log(tmp_path, 2).rows]
+    assert kept == [("1", ""), ("2", ""), ("2", "0.5")]
+    assert [row["map"] for row in Log(tmp_path, 2, evaluated=False).rows] == ["", ""]
+
+
+def test_a_damaged_log_loses_its_damaged_rows(tmp_path):
+    log = Log(tmp_path)
+    for step in range(1, 4):
+        log.write({"step": step, "loss": 1.0})
+    path = tmp_path / "log.csv"
+    header, one, two, three = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([header, one, b"2,\n", b"\0\xff" * 20 + b"\n", two.replace(b"1", b"x"), three[:-1]]))
+    assert [row["step"] for row in Log(tmp_path, 3).rows] == ["1"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_a_full_disk_is_told_with_its_file(tmp_path):
+    log = Log(tmp_path)
+    log._path = Path("/dev/full")
+    with pytest.raises(TrainingError, match="/dev/full: cannot be written: No space left"):
+        log.write({"step": 1, "loss": 1.0})
+
+
+def test_tensorboard(tmp_path, photos):
+    pytest.importorskip("tensorboard", reason="needs tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = quick(loss=LossFigures("focal"), epochs=2, save_seconds=1000)
+    with pytest.raises(KeyboardInterrupt):  # after a step that is in the log, and not in the state
+        trained(tmp_path, photos, settings, Hooks(lambda checkpoint: 0.5, _interrupt_after(4)))
+    trained(tmp_path, photos, settings, Hooks(lambda checkpoint: 0.5))
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events.Scalars("map")] == [3, 6]
+    written = [float(row["loss"]) for row in read_log(tmp_path / "log.csv") if row["loss"]]
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(written, rel=1e-4)
+
+
+def _interrupt_after(step):
+    def progress(so_far):
+        if so_far.step == step:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_weights_that_float16_cannot_hold_stay_float32(tmp_path):
+    start = tiny()
+    name = "conf.0.bias"
+    weights = {**start.weights, name: np.full_like(start.weights[name], 7e4)}
+    run_folder.save_weights(tmp_path / "big.safetensors", replace(start, weights=weights), half=True)
+    saved = load_checkpoint(tmp_path / "big.safetensors").weights
+    np.testing.assert_array_equal(saved[name], weights[name])
+    assert saved["conf.0.weight"].dtype == np.float16
+
+
+def test_too_little_memory_on_the_device(tmp_path, photos):
+    def progress(so_far):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(TrainingError, match="smaller --batch"):
+        trained(tmp_path, photos, quick(loss=LossFigures("focal")), Hooks(progress=progress))
+
+
+def test_processes_that_are_not_at_the_same_step(tmp_path, photos, monkeypatch):
+    trainer = Trainer(tiny(), photos, quick(), tmp_path, share=Share(0, 2))
+    others = torch.tensor([trainer.step, trainer.steps, 1], dtype=torch.float64)
+    monkeypatch.setattr("ssdcam.training.trainer.summed", lambda mine, share: mine + others)
+    trainer._check_agreement()
+    others[0] = 3
+    with pytest.raises(TrainingError, match="same photos and RUN_DIR"):
+        trainer._check_agreement()
 
 
 def test_a_loss_that_is_no_number_stops_and_names_the_pictures(tmp_path, photos):
@@ -171,6 +300,16 @@ def test_gradients_that_explode_stop_and_name_the_batch(tmp_path, photos):
     trainer.network.loc[0].bias.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(TrainingError, match=r"gradients are not finite.*png.*png"):
         trainer.run()
+
+
+def test_gradients_that_no_scale_mends_stop_the_run(tmp_path, photos):
+    """A scaler as fp16 has it passes over steps until its scale fits; below 1 there is nothing left to gain."""
+    trainer = Trainer(tiny(), photos, quick(loss=LossFigures("focal"), epochs=9), tmp_path)
+    trainer._scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    trainer.network.loc[0].bias.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(TrainingError, match="gradients are not finite"):
+        trainer.run()
+    assert trainer.step == 3, "at scales 4, 2 and 1 steps were passed over"
 
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):
