@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
+from ssdcam.detections import Image
+
 Window = tuple[int, int, int, int]
 """``x1, y1, x2, y2`` in pixels of the photo; a part may lie outside it."""
 
@@ -48,7 +49,7 @@ class Augmentation:
         colour: chance of each of brightness, contrast, saturation and hue to change.
         brightness: largest change, in grey levels of 255.
         contrast, saturation: range of the factor.
-        hue: largest turn, in degrees.
+        hue: largest turn, in degrees; 18 as in the release's ports, while its own 18 are OpenCV's steps of 2 degrees.
         expand: chance of a larger canvas.
         largest: its largest side, relative to the photo's.
         crop: whether windows are cut.

@@ -27,8 +27,9 @@ from torch.utils.data import Dataset as TorchDataset
 from ssdcam.datasets.aliases import match_labels
 from ssdcam.datasets.dataset import Dataset, Sample
 from ssdcam.datasets.pictures import read_picture
+from ssdcam.detections import Image
 from ssdcam.errors import SsdcamError, TrainingError
-from ssdcam.training.augment import Augmentation, Example, Image, augment, mosaic
+from ssdcam.training.augment import Augmentation, Example, augment, mosaic
 from ssdcam.training.loss import Targets
 
 _BLOCK = 32  # photos read at once before a run: some may be of a hundred megabytes
