@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
+from ssdcam.checkpoints.caffemodel import read_caffemodel
 from ssdcam.checkpoints.checkpoint import Checkpoint, is_ours, load_checkpoint
 from ssdcam.checkpoints.families import convert_arrays, find_family
 from ssdcam.checkpoints.families.family import BoxSizes
@@ -86,9 +87,12 @@ def _load(path: Path, family: str | None, boxes: BoxSizes | None) -> Checkpoint:
         arrays = read_npz(path) if is_npz(path) else read_torch(path)
     elif head.startswith(b"\x80") and head[1] in range(2, 6):  # a pickle, as torch saved before it used zip
         arrays = read_torch(path)
+    elif path.suffix == ".caffemodel":  # protobuf has no first bytes of its own
+        arrays = read_caffemodel(path)
     else:
         raise CheckpointError(
-            f"{path}: is no checkpoint that ssdcam reads: .safetensors, PyTorch's .pth, .npz, TensorFlow's .tflite"
+            f"{path}: is no checkpoint that ssdcam reads: "
+            ".safetensors, PyTorch's .pth, Chainer's .npz, a .caffemodel, TensorFlow's .tflite"
         )
     return convert_arrays(arrays, path, family, boxes)
 

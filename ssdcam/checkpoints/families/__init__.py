@@ -7,6 +7,7 @@ from pathlib import Path
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.checkpoints.families import (
     amdegroot,
+    caffe,
     chainercv,
     lufficc,
     mmdetection,
@@ -35,6 +36,7 @@ FAMILIES: dict[str, Family] = {
         nvidia.FAMILY,
         mmdetection.FAMILY,
         chainercv.FAMILY,
+        caffe.FAMILY,
     )
 }
 

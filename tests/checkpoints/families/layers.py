@@ -59,3 +59,34 @@ def priors(side, maps, steps, sizes, ratios, clamp):
                 boxes.append([*centre, small / side * sqrt(ratio), small / side / sqrt(ratio)])
                 boxes.append([*centre, small / side / sqrt(ratio), small / side * sqrt(ratio)])
     return np.clip(boxes, 0, 1) if clamp else np.array(boxes)
+
+
+def _field(number, content):
+    """A field of bytes in protobuf's wire format."""
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value):
+    low, high = value & 127, value >> 7
+    return bytes([low | 128]) + _varint(high) if high else bytes([low])
+
+
+def caffemodel(arrays, old=False):
+    """What Caffe writes: a name and layers of a name, a type and blobs; vectors of old files have four sides."""
+    blobs = {}
+    for key, tensor in arrays.items():
+        name, _, kind = key.rpartition(".")
+        sides = ([1] * 4 + list(tensor.shape))[-4:] if old else tensor.shape
+        shape = (
+            b"".join(_varint(n << 3) + _varint(side) for n, side in enumerate(sides, 1))
+            if old
+            else _field(7, _field(1, b"".join(map(_varint, sides))))
+        )
+        blobs.setdefault(name, {})[kind] = shape + _field(5, tensor.contiguous().numpy().tobytes())
+    layers = [
+        _field(
+            100, _field(1, name.encode()) + _field(2, b"Convolution") + b"".join(_field(7, b) for b in kinds.values())
+        )
+        for name, kinds in blobs.items()
+    ]
+    return _field(1, b"VGG_VOC0712_SSD_300x300_train") + b"".join(layers)

@@ -97,6 +97,23 @@ def chainercv(net, x):
     return torch.stack([x, y, w, h], -1), box_major(conf, 21)
 
 
+def caffe(net, x):
+    names = [f"conv{i}_{j}" for i, n in enumerate((2, 2, 3, 3, 3), 1) for j in range(1, n + 1)]
+    maps = run_vgg(
+        net, x, [*names, "fc6", "fc7"], EXTRAS300, [f"conv{i}_{j}" for i in (6, 7, 8, 9) for j in (1, 2)],
+        lambda y: net.l2_norm("conv4_3_norm", y),
+    )  # fmt: skip
+    heads = []
+    for kind, values in (("loc", 4), ("conf", 21)):
+        outputs = []
+        for source, y, n in zip(
+            ("conv4_3_norm", "fc7", *(f"conv{i}_2" for i in (6, 7, 8, 9))), maps, PER_CELL[6], strict=True
+        ):
+            outputs.append(net.conv(f"{source}_mbox_{kind}", y, n * values, 3, 1, 1, gain=1e-3))
+        heads.append(box_major(outputs, values))
+    return heads
+
+
 def run_mobilenet_v1(net, x, channels, layers, sources):
     """Linzaer's and qfgaohao's: each layer is a list with norms and activations in it."""
     x = net.norm("base_net.0.1", net.conv("base_net.0.0", x, channels, 3, 2, 1, bias=False)).relu()

@@ -9,7 +9,7 @@ from ssdcam.detection.torch_engine import Normalise, load_network
 from ssdcam.ssd.default_boxes import default_boxes
 
 from . import networks
-from .layers import Layers, priors
+from .layers import Layers, caffemodel, priors
 
 MAPS300, STEPS300, RATIOS300 = (38, 19, 10, 5, 3, 1), (8, 16, 32, 64, 100, 300), [[2], [2, 3], [2, 3], [2, 3], [2], [2]]
 VOC300, COCO300 = (30, 60, 111, 162, 213, 264, 315), (21, 45, 99, 153, 207, 261, 315)
@@ -61,6 +61,7 @@ CASES = {
         (300, MAPS300, STEPS300, COCO300, RATIOS300, False), (0.45, 1000, 200),
     ),
     "chainercv": (networks.chainercv, CAFFE_RGB, (*VOC300_BOXES, False), (0.45, None, None)),
+    "caffe": (networks.caffe, CAFFE_BGR, (*VOC300_BOXES, False), (0.45, 400, 200)),
     "ultralight-faces": (networks.faces, MOBILE, None, (0.3, 1500, 750)),
 }  # fmt: skip
 CASES |= {
@@ -81,6 +82,8 @@ def write(layers, path):
     """A checkpoint file of whatever layers were run, wrapped as its authors do."""
     if path.suffix == ".npz":
         np.savez(path, **{name: tensor.numpy() for name, tensor in layers.arrays.items()})
+    elif path.suffix == ".caffemodel":
+        path.write_bytes(caffemodel(layers.arrays))
     else:
         torch.save({"model": {f"module.{name}": t for name, t in layers.arrays.items()}, "epoch": 3}, path)
     return path
@@ -100,7 +103,7 @@ def test_raw_outputs_boxes_and_figures(case, tmp_path, caplog):
         x = torch.from_numpy((image / np.float32(std)).transpose(0, 3, 1, 2).copy())
         locations, scores = function(layers, x)
 
-    path = write(layers, tmp_path / ("a.npz" if chainer else "a.pth"))
+    path = write(layers, tmp_path / f"a{ {'chainercv': '.npz', 'caffe': '.caffemodel'}.get(family, '.pth') }")
     checkpoint = open_checkpoint(path, family=family)
     spec = checkpoint.spec
     network, normalise = load_network(checkpoint), Normalise(spec.normalisation)

@@ -9,14 +9,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ssdcam.checkpoints.families import FAMILIES
+from ssdcam.checkpoints.caffemodel import read_caffemodel
+from ssdcam.checkpoints.families import FAMILIES, convert_arrays
 from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.errors import CheckpointError, WrongUsageError
 from ssdcam.ssd.default_boxes import COCO300, VOC300
 
 from ...cli.commands import ssdcam
 from . import networks
-from .layers import Layers
+from .layers import Layers, caffemodel
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,74 @@ def test_which_default_boxes(columns, name, boxes, expected, said, amdegroot, tm
     assert spec.boxes == expected.layout("centre")
     assert len(spec.labels) == columns - 1
     assert ("like neither VOC nor COCO" in caplog.text) is said
+
+
+CONVS = [f"conv{i}_{j}" for i, n in enumerate((2, 2, 3, 3, 3), 1) for j in range(1, n + 1)]
+HEADS = ("conv4_3_norm", "fc7", "conv6_2", "conv7_2", "conv8_2", "conv9_2", "conv10_2")
+TEN = [(i, j) for i in range(5) for j in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("family", "body", "extras", "norm", "loc", "conf", "sizes"),
+    [
+        (
+            "amdegroot",
+            [f"vgg.{i}" for i in networks.PLACES],
+            [f"extras.{i}" for i in range(10)],
+            "L2Norm",
+            [f"loc.{k}" for k in range(7)],
+            [f"conf.{k}" for k in range(7)],
+            (35.84, 76.8, 460.8),
+        ),
+        (
+            "mmdetection",
+            [f"backbone.features.{i}" for i in networks.PLACES],
+            [f"neck.extra_layers.{i}.{j}.conv" for i, j in TEN],
+            "neck.l2_norm",
+            [f"bbox_head.reg_convs.{k}.0" for k in range(7)],
+            [f"bbox_head.cls_convs.{k}.0" for k in range(7)],
+            (20, 51, 460),
+        ),
+        (
+            "chainercv",
+            [f"extractor.{name}" for name in (*CONVS, "conv6", "conv7")],
+            [f"extractor.conv{8 + i}_{1 + j}" for i, j in TEN],
+            "extractor.norm4",
+            [f"multibox.loc.{k}" for k in range(7)],
+            [f"multibox.conf.{k}" for k in range(7)],
+            (35.84, 76.8, 460.8),
+        ),
+        (
+            "caffe",
+            [*CONVS, "fc6", "fc7"],
+            [f"conv{6 + i}_{1 + j}" for i, j in TEN],
+            "conv4_3_norm",
+            [f"{name}_mbox_loc" for name in HEADS],
+            [f"{name}_mbox_conf" for name in HEADS],
+            (35.84, 76.8, 460.8),
+        ),
+    ],
+)
+def test_seven_maps(family, body, extras, norm, loc, conf, sizes):
+    """Names and shapes of SSD512; its arithmetic is tested with lufficc's."""
+    outputs = [64] * 2 + [128] * 2 + [256] * 3 + [512] * 6 + [1024] * 2
+    kernels = [3] * 14 + [1]
+    convolutions = [*zip(body, outputs, kernels, strict=True)]
+    convolutions += [(name, n, kernel) for name, (n, kernel, _, _) in zip(extras, networks.EXTRAS512, strict=True)]
+    arrays = {f"{norm}.weight": np.zeros(512, np.float32)}
+    inputs = 3
+    for name, n, kernel in convolutions:
+        arrays[f"{name}.weight"], arrays[f"{name}.bias"] = np.zeros((n, inputs, kernel, kernel), "f"), np.zeros(n, "f")
+        inputs = n
+    sources = zip(loc, conf, (512, 1024, 512, *[256] * 4), networks.PER_CELL[7], strict=True)
+    for box_name, score_name, inputs, boxes in sources:
+        for name, values in ((box_name, 4), (score_name, 21)):
+            arrays[f"{name}.weight"] = np.zeros((values * boxes, inputs, 3, 3), "f")
+            arrays[f"{name}.bias"] = np.zeros(values * boxes, "f")
+    spec = convert_arrays(arrays, Path("a"), family).spec
+    assert (spec.architecture, spec.input_size, spec.boxes.num_boxes) == ("ssd512-vgg16", (512, 512), 24564)
+    squares = [m.shapes[0][0] * 512 for m in spec.boxes.maps]
+    assert (squares[0], squares[1], squares[-1]) == pytest.approx(sizes)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +306,36 @@ def test_a_file_cut_short(zipped, states, tmp_path):
         with pytest.raises(CheckpointError, match=r"a\.pth: is (damaged|no checkpoint)") as told:
             open_checkpoint(tmp_path / "a.pth")
         assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_caffemodel_comes_back_as_it_was(old, tmp_path):
+    arrays = {"a.weight": torch.randn(300, 2, 3, 3), "a.bias": torch.randn(300), "b_norm.weight": torch.randn(5)}
+    (tmp_path / "a.caffemodel").write_bytes(caffemodel(arrays, old))
+    read = read_caffemodel(tmp_path / "a.caffemodel")
+    assert read.keys() == arrays.keys()
+    for name, array in read.items():
+        np.testing.assert_array_equal(array, arrays[name])
+    with pytest.raises(CheckpointError, match="those of no SSD that ssdcam knows"):
+        open_checkpoint(tmp_path / "a.caffemodel")
+
+
+@pytest.mark.parametrize("content", [b"text that is long enough", b"\xff" * 40, b"\x0a", b"\xa2\x06\x7f", b"\x08\x01"])
+def test_a_caffemodel_that_is_none(content, tmp_path):
+    (tmp_path / "a.caffemodel").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.caffemodel: (is damaged|holds no layers)"):
+        open_checkpoint(tmp_path / "a.caffemodel")
+
+
+def test_a_caffemodel_cut_short_or_bent(tmp_path):
+    data = caffemodel({"a.weight": torch.randn(3, 2, 3, 3), "a.bias": torch.randn(3)})
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(data[: rng.integers(1, len(data))])
+        damaged[rng.integers(len(damaged))] = rng.integers(256)
+        (tmp_path / "a.caffemodel").write_bytes(damaged)
+        with pytest.raises(CheckpointError):
+            open_checkpoint(tmp_path / "a.caffemodel")
 
 
 def test_convert_and_info(states, tmp_path):
