@@ -89,12 +89,12 @@ foreign = _together(
     click.option(
         "--family",
         metavar="NAME",
-        help="Whose checkpoint it is, where the file does not tell: amdegroot-bgr, mb1-ssd, ...",
+        help="Whose checkpoint another code base's is, where it does not tell; README.md has the names.",
     ),
     click.option(
         "--boxes",
         type=click.Choice(["voc", "coco"]),
-        help="Default boxes of a checkpoint of others that has neither VOC's nor COCO's number of classes.",
+        help="Default boxes of another code base's checkpoint, where its number of classes does not tell.",
     ),
 )
 

@@ -349,3 +349,18 @@ def test_convert_and_info(states, tmp_path):
     assert (run.code, len(run.complaints)) == (1, 1)
     run = ssdcam("weights", "info", "a.pth", "--boxes", "voc", cwd=tmp_path)
     assert (run.code, len(run.complaints)) == (2, 1)
+
+
+def test_an_assumption_is_said_in_a_line(amdegroot, tmp_path):
+    torch.save(amdegroot(5), tmp_path / "a.pth")
+    run = ssdcam("weights", "info", "a.pth", cwd=tmp_path)
+    assert run.code == 0
+    colour, boxes = run.err.splitlines()
+    assert colour.startswith("warning: a.pth: taken to want RGB pictures")
+    assert boxes.startswith(
+        "warning: a.pth: has 4 classes, like neither VOC nor COCO; taken to have VOC's default boxes"
+    )
+    told = ssdcam("weights", "info", "a.pth", "--family", "amdegroot-bgr", "--boxes", "coco", cwd=tmp_path)
+    assert (told.code, told.err) == (0, "")
+    assert "BGR, minus (104, 117, 123)" in told.out
+    (tmp_path / "a.pth").unlink()
