@@ -50,6 +50,16 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a safetensors file says what network it is.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is no safetensors file.
+    """
+    with _opened(path) as file:
+        return METADATA_KEY in (file.metadata() or {})
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
@@ -57,20 +67,36 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: the file cannot be read, is no safetensors file, or says too little or nonsense.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
+        with _opened(path) as file:
             metadata = file.metadata() or {}
             if METADATA_KEY not in metadata:
                 raise CheckpointError(
                     f"{path}: is a safetensors file, but its metadata does not say what network it is"
                 )
             spec = spec_from_json(metadata[METADATA_KEY])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its metadata is wrong: {error}") from error
+    return Checkpoint(spec, read_arrays(path))
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of a safetensors file, by name.
+
+    Raises:
+        CheckpointError: the file cannot be read, is no safetensors file, or holds numbers that NumPy lacks.
+    """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
     except (SafetensorError, OSError, UnicodeError, TypeError, AttributeError) as error:
         # The last two are safetensors' own about kinds of numbers that numpy lacks.
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its metadata is wrong: {error}") from error
-    return Checkpoint(spec, weights)
 
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:

@@ -85,6 +85,19 @@ labels = click.option(
     help="Class names, one a line, for a checkpoint that has none.",
 )
 
+foreign = _together(
+    click.option(
+        "--family",
+        metavar="NAME",
+        help="Whose checkpoint another code base's is, where it does not tell; README.md has the names.",
+    ),
+    click.option(
+        "--boxes",
+        type=click.Choice(["voc", "coco"]),
+        help="Default boxes of another code base's checkpoint, where its number of classes does not tell.",
+    ),
+)
+
 yes = click.option("-y", "--yes", is_flag=True, help="Overwrite without asking.")
 
 arch_size = _together(
@@ -128,6 +141,7 @@ detection = _together(
     ),
     click.option("--classes", metavar="NAME,...", help="Look for these classes only."),
     labels,
+    foreign,
     click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads to use; default: all cores."),
 )
 
@@ -190,6 +204,8 @@ def load_detector(
     max_det: int | None,
     classes: str | None,
     labels: Path | None,
+    family: str | None,
+    boxes: Any,
     threads: int | None,
 ) -> Detector:
     """The detector that the detection options describe."""
@@ -205,6 +221,8 @@ def load_detector(
         max_det=max_det,
         classes=names,
         labels=labels,
+        family=family,
+        boxes=boxes,
         device=device,
         engine=engine,
         precision=precision,

@@ -14,6 +14,7 @@ from ssdcam.files import exists, same_file
 
 if TYPE_CHECKING:
     from ssdcam.checkpoints.checkpoint import Checkpoint
+    from ssdcam.checkpoints.families.family import BoxSizes
 
 
 @click.group("weights", no_args_is_help=False)
@@ -25,13 +26,14 @@ def command() -> None:
 @click.argument("model", metavar="NAME|PATH")
 @click.option("--json", "as_json", is_flag=True, help="Everything the checkpoint says, as JSON.")
 @options.labels
+@options.foreign
 @options.verbosity
-def info(model: str, as_json: bool, labels: Path | None) -> None:
+def info(model: str, as_json: bool, labels: Path | None, family: str | None, boxes: BoxSizes | None) -> None:
     """Say what a checkpoint is."""
     from ssdcam.checkpoints.checkpoint import spec_to_json
     from ssdcam.checkpoints.resolve import open_checkpoint
 
-    checkpoint = open_checkpoint(model, labels)
+    checkpoint = open_checkpoint(model, labels, family=family, boxes=boxes)
     if as_json:
         click.echo(json.dumps(spec_to_json(checkpoint.spec), ensure_ascii=False))
     else:
@@ -71,9 +73,12 @@ def _facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     help="The file to write.",
 )
 @options.labels
+@options.foreign
 @options.yes
 @options.verbosity
-def convert(source: Path, output: Path, labels: Path | None, yes: bool) -> None:
+def convert(
+    source: Path, output: Path, labels: Path | None, family: str | None, boxes: BoxSizes | None, yes: bool
+) -> None:
     """Turn any supported checkpoint into one file that says all that is needed to run it."""
     from ssdcam.checkpoints.checkpoint import save_checkpoint
     from ssdcam.checkpoints.resolve import open_checkpoint
@@ -86,6 +91,6 @@ def convert(source: Path, output: Path, labels: Path | None, yes: bool) -> None:
         raise WrongUsageError(f"{output}: is the input itself; give another name")
     if exists(output):
         session.agree_on_overwriting([output], yes)
-    checkpoint = open_checkpoint(source, labels)
+    checkpoint = open_checkpoint(source, labels, family=family, boxes=boxes)
     save_checkpoint(checkpoint, output)
     click.echo(console.printable(f"{output}: {checkpoint.spec.architecture}, {len(checkpoint.spec.labels)} labels"))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.checkpoints.families.family import BoxSizes
 from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.detection.engine import Engine
 from ssdcam.detections import Detections, Image
@@ -33,6 +34,8 @@ def load(
     max_det: int | None = None,
     classes: str | Sequence[str] | None = None,
     labels: str | Path | None = None,
+    family: str | None = None,
+    boxes: BoxSizes | None = None,
     device: str = "auto",
     engine: EngineName = "auto",
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto",
@@ -47,6 +50,8 @@ def load(
         max_det: boxes kept an image; None is the checkpoint's figure.
         classes: the class or classes to look for; None is all.
         labels: a text file with a name a line, for a checkpoint that has no names.
+        family: whose checkpoint a file of another code base is; None is told by the file.
+        boxes: ``voc`` or ``coco``, where such a file does not tell which default boxes it has.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         engine: ``torch``, which is what ``auto`` takes, or ``openvino``: faster on CPUs, and an extra to install.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
@@ -63,7 +68,7 @@ def load(
         raise WrongUsageError(f"engine {engine!r} is none of {', '.join(get_args(EngineName))}")
     if threads is not None and threads < 1:
         raise WrongUsageError(f"{threads} threads are too few")
-    checkpoint = open_checkpoint(model, None if labels is None else Path(labels))
+    checkpoint = open_checkpoint(model, None if labels is None else Path(labels), family=family, boxes=boxes)
     names = [classes] if isinstance(classes, str) else classes
     selection = choose(checkpoint.spec, score=score, iou=iou, max_det=max_det, classes=names)
 

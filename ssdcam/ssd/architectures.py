@@ -4,15 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import log
 
 import torch
 from torch import nn
 
 from ssdcam.ssd.backbones.mobilenet_v1 import MobileNetV1
-from ssdcam.ssd.backbones.vgg import VGG16
-from ssdcam.ssd.default_boxes import VOC300, BoxLayout, layout_tensorflow
-from ssdcam.ssd.network import SSD
-from ssdcam.ssd.spec import ModelSpec, NmsFigures, Normalisation, ScoreFunction
+from ssdcam.ssd.backbones.mobilenet_v1_relu import MobileNetV1ReLU, UltraLight
+from ssdcam.ssd.backbones.mobilenet_v2 import MobileNetV2
+from ssdcam.ssd.backbones.mobilenet_v3 import MobileNetV3Large
+from ssdcam.ssd.backbones.resnet import ResNet50
+from ssdcam.ssd.backbones.squeezenet import SqueezeNet
+from ssdcam.ssd.backbones.vgg import SSD512_EXTRAS, VGG16
+from ssdcam.ssd.default_boxes import (
+    COCO300,
+    MOBILENET300,
+    SQUEEZENET300,
+    VOC300,
+    VOC512,
+    BoxLayout,
+    Clip,
+    PaperTable,
+    layout_faces,
+    layout_ssdlite,
+    layout_tensorflow,
+)
+from ssdcam.ssd.network import PLAIN_1X1, PLAIN_3X3, SSD, Head, SeparableConv2d
+from ssdcam.ssd.spec import IMAGENET, BoxCoding, ModelSpec, NmsFigures, Normalisation, ScoreFunction
+
+_PAPER_CODING = BoxCoding()
 
 MapSizes = Sequence[tuple[int, int]]
 
@@ -23,43 +44,114 @@ class Architecture:
 
     Attributes:
         backbone: builds the backbone; takes the spec's options as keywords.
-        head_kernel: side of the predictors' kernels.
+        head, last_head: make the predictors; see :class:`ssdcam.ssd.network.SSD`.
         input_size: height and width of the input.
         boxes: default boxes for an input size and its feature maps.
-        normalisation, score_function, nms: as in :class:`ssdcam.ssd.spec.ModelSpec`.
+        normalisation, score_function, nms, coding: as in :class:`ssdcam.ssd.spec.ModelSpec`.
     """
 
     backbone: Callable[..., nn.Module]
-    head_kernel: int
     input_size: tuple[int, int]
     boxes: Callable[[tuple[int, int], MapSizes], BoxLayout]
     normalisation: Normalisation
     score_function: ScoreFunction
     nms: NmsFigures
+    coding: BoxCoding = _PAPER_CODING
+    head: Head = PLAIN_3X3
+    last_head: Head | None = None
 
 
-def _voc300_boxes(input_size: tuple[int, int], map_sizes: MapSizes) -> BoxLayout:
-    return VOC300.layout() if input_size == (VOC300.side, VOC300.side) else VOC300.stretched(map_sizes)
+def _boxes(table: PaperTable, clip: Clip = "none") -> Callable[[tuple[int, int], MapSizes], BoxLayout]:
+    """A table's default boxes: as released for an input of its own size, else stretched."""
+    own = (table.side, table.side)
+    return lambda size, map_sizes: table.layout(clip) if size == own else table.stretched(map_sizes, clip)
 
+
+_CAFFE = Normalisation("bgr", mean=(104, 117, 123), std=(1, 1, 1))
+_HALF = Normalisation("rgb", mean=(127.5,) * 3, std=(127.5,) * 3)
+_POWER_OF_TWO = Normalisation("rgb", mean=(127,) * 3, std=(128,) * 3)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "ssd300-vgg16": Architecture(
         backbone=VGG16,
-        head_kernel=3,
         input_size=(300, 300),
-        boxes=_voc300_boxes,
-        normalisation=Normalisation("bgr", mean=(104, 117, 123), std=(1, 1, 1)),
+        boxes=_boxes(VOC300),
+        normalisation=_CAFFE,
+        score_function="softmax",
+        nms=NmsFigures(),
+    ),
+    "ssd512-vgg16": Architecture(
+        backbone=partial(VGG16, stages=SSD512_EXTRAS),
+        input_size=(512, 512),
+        boxes=_boxes(VOC512),
+        normalisation=_CAFFE,
         score_function="softmax",
         nms=NmsFigures(),
     ),
     "ssd300-mobilenet-v1": Architecture(
         backbone=MobileNetV1,
-        head_kernel=1,
+        head=PLAIN_1X1,
         input_size=(300, 300),
         boxes=lambda _, map_sizes: layout_tensorflow(map_sizes),
-        normalisation=Normalisation("rgb", mean=(127.5,) * 3, std=(127.5,) * 3),
+        normalisation=_HALF,
         score_function="sigmoid",
         nms=NmsFigures(iou=0.6, before=100, after=100),
+    ),
+    "ssdlite320-mobilenet-v3-large": Architecture(
+        backbone=MobileNetV3Large,
+        head=SeparableConv2d,
+        input_size=(320, 320),
+        boxes=lambda _, map_sizes: layout_ssdlite(map_sizes),
+        normalisation=_HALF,
+        score_function="softmax",
+        nms=NmsFigures(iou=0.55, before=300, after=300),
+        coding=BoxCoding(max_log_size=log(1000 / 16)),
+    ),
+    "ssd300-mobilenet-v1-relu": Architecture(
+        backbone=MobileNetV1ReLU,
+        input_size=(300, 300),
+        boxes=_boxes(MOBILENET300, "centre"),
+        normalisation=_POWER_OF_TWO,
+        score_function="softmax",
+        nms=NmsFigures(),
+    ),
+    "ssdlite300-mobilenet-v2": Architecture(
+        backbone=MobileNetV2,
+        head=SeparableConv2d,
+        last_head=PLAIN_1X1,
+        input_size=(300, 300),
+        boxes=_boxes(MOBILENET300, "centre"),
+        normalisation=_POWER_OF_TWO,
+        score_function="softmax",
+        nms=NmsFigures(),
+    ),
+    "ssdlite300-squeezenet": Architecture(
+        backbone=SqueezeNet,
+        head=partial(SeparableConv2d, activation=nn.ReLU),
+        last_head=PLAIN_1X1,
+        input_size=(300, 300),
+        boxes=_boxes(SQUEEZENET300, "centre"),
+        normalisation=_POWER_OF_TWO,
+        score_function="softmax",
+        nms=NmsFigures(),
+    ),
+    "ssd300-resnet50": Architecture(
+        backbone=ResNet50,
+        input_size=(300, 300),
+        boxes=_boxes(COCO300, "centre"),
+        normalisation=IMAGENET,
+        score_function="softmax",
+        nms=NmsFigures(),
+    ),
+    "ultralight-faces": Architecture(
+        backbone=UltraLight,
+        head=partial(SeparableConv2d, activation=nn.ReLU),
+        last_head=PLAIN_3X3,
+        input_size=(240, 320),
+        boxes=layout_faces,
+        normalisation=_POWER_OF_TWO,
+        score_function="softmax",
+        nms=NmsFigures(iou=0.3),
     ),
 }
 
@@ -100,6 +192,7 @@ def new_spec(
         boxes=arch.boxes(size, map_sizes(name, size, options or {})),
         score_function=arch.score_function,
         nms=arch.nms,
+        coding=arch.coding,
         options=dict(options or {}),
     )
 
@@ -112,7 +205,7 @@ def build_network(spec: ModelSpec) -> SSD:
     """
     arch = architecture(spec.architecture)
     backbone = _build_backbone(arch, spec.options)
-    return SSD(backbone, spec.boxes.boxes_per_cell, spec.num_columns, arch.head_kernel)
+    return SSD(backbone, spec.boxes.boxes_per_cell, spec.num_columns, arch.head, arch.last_head)
 
 
 def map_sizes(name: str, input_size: tuple[int, int], options: Mapping[str, float]) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ checkpoint and turned into boxes without its network. Boxes are centre-form ``cx
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Literal, get_args
 
@@ -214,6 +214,12 @@ def layout_tensorflow(
     return BoxLayout(tuple(maps), clip)
 
 
+def layout_ssdlite(map_sizes: Sequence[tuple[int, int]]) -> BoxLayout:
+    """Default boxes of torchvision's SSDLite: the paper's rule from 0.2 to 0.95, ratios 2 and 3 on every map."""
+    scales = (*paper_scales(len(map_sizes), 0.2, 0.95)[:-1], 1.0)
+    return layout_from_scales(map_sizes, scales, [(2, 3)] * len(map_sizes), clip="size")
+
+
 @dataclass(frozen=True)
 class PaperTable:
     """Default boxes of the models released with the paper, in pixels of their square input (Caffe's prior boxes)."""
@@ -245,3 +251,31 @@ VOC512 = PaperTable(512, _MAPS_512, _STEPS_512, (35.84, 76.8, 153.6, 230.4, 307.
 COCO512 = PaperTable(
     512, _MAPS_512, _STEPS_512, (20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72), _RATIOS_512
 )
+
+# mmdetection rounds SSD512's sizes down to whole pixels.
+MMDETECTION512 = PaperTable(512, _MAPS_512, _STEPS_512, (20, 51, 133, 215, 296, 378, 460, 542), _RATIOS_512)
+
+# qfgaohao/pytorch-ssd's on MobileNets and on SqueezeNet, whose first map is smaller.
+MOBILENET300 = PaperTable(
+    300, (19, 10, 5, 3, 2, 1), (16, 32, 64, 100, 150, 300), (60, 105, 150, 195, 240, 285, 330), ((2, 3),) * 6
+)
+SQUEEZENET300 = replace(MOBILENET300, map_sides=(17, 10, 5, 3, 2, 1))
+
+_FACES = ((10, 16, 24), (32, 48), (64, 96), (128, 192, 256))
+
+
+def layout_faces(input_size: tuple[int, int], map_sizes: Sequence[tuple[int, int]]) -> BoxLayout:
+    """Default boxes of Linzaer's face detector: squares of fixed sides in pixels of the network's input.
+
+    Args:
+        input_size: height and width of the network's input in pixels.
+        map_sizes: rows and columns of its four feature maps, finest first.
+    """
+    height, width = input_size
+    return BoxLayout(
+        tuple(
+            FeatureMapBoxes(rows, columns, tuple((s / width, s / height) for s in sides), (1 / columns, 1 / rows))
+            for (rows, columns), sides in zip(map_sizes, _FACES, strict=True)
+        ),
+        "centre",
+    )

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+Head = Callable[[int, int], nn.Module]
+"""Makes a predictor from its numbers of input and output channels."""
+
+
+class SeparableConv2d(nn.Conv2d):
+    """A 3x3 convolution a channel, an activation, and a 1x1 convolution: SSDLite's predictors (arXiv 1801.04381, 6.2).
+
+    The 1x1 convolution has the names of a plain predictor; ``depthwise`` is what stands before it.
+    """
+
+    def __init__(self, channels: int, outputs: int, activation: Callable[[], nn.Module] = nn.ReLU6) -> None:
+        super().__init__(channels, outputs, 1)
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.activation = activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, H, W)`` to ``(B, outputs, H, W)``."""
+        return super().forward(self.activation(self.depthwise(x)))
+
+
+PLAIN_3X3: Head = partial(nn.Conv2d, kernel_size=3, padding=1)
+PLAIN_1X1: Head = partial(nn.Conv2d, kernel_size=1)
 
 
 class SSD(nn.Module):
@@ -15,11 +39,17 @@ class SSD(nn.Module):
         backbone: a module with ``channels``.
         boxes_per_cell: default boxes in a cell of each feature map.
         num_columns: columns of the scores, the background's included.
-        head_kernel: side of the predictors' kernels, 3 in the paper and 1 in TensorFlow's MobileNets.
+        head: makes the predictors: 3x3 convolutions in the paper, 1x1 in TensorFlow's MobileNets.
+        last_head: makes those of the last feature map; as the others if not given.
     """
 
     def __init__(
-        self, backbone: nn.Module, boxes_per_cell: Sequence[int], num_columns: int, head_kernel: int = 3
+        self,
+        backbone: nn.Module,
+        boxes_per_cell: Sequence[int],
+        num_columns: int,
+        head: Head = PLAIN_3X3,
+        last_head: Head | None = None,
     ) -> None:
         super().__init__()
         channels: Sequence[int] = backbone.channels  # type: ignore[assignment]  # nn.Module hides attributes
@@ -28,10 +58,11 @@ class SSD(nn.Module):
         self.backbone = backbone
         self.num_columns = num_columns
 
+        makers = [head] * (len(channels) - 1) + [last_head or head]
+
         def heads(values: int) -> nn.ModuleList:
             return nn.ModuleList(
-                nn.Conv2d(c, n * values, head_kernel, padding=head_kernel // 2)
-                for c, n in zip(channels, boxes_per_cell, strict=True)
+                make(c, n * values) for make, c, n in zip(makers, channels, boxes_per_cell, strict=True)
             )
 
         self.loc = heads(4)

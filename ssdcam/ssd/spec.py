@@ -39,6 +39,9 @@ class Normalisation:
             raise ValueError(f"mean {self.mean} or std {self.std} cannot normalise")
 
 
+IMAGENET = Normalisation("rgb", mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+
+
 @dataclass(frozen=True)
 class BoxCoding:
     """How locations and boxes are told apart (paper, equation 2).

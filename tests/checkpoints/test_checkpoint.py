@@ -361,7 +361,7 @@ def test_a_pickle_is_never_opened(kind: str, tmp_path: Path) -> None:
     else:
         path = path.with_suffix(".safetensors") if kind == "named safetensors" else path
         path.write_bytes(pickle.dumps(Trap(sprung)))
-    with pytest.raises(CheckpointError, match="is no checkpoint that ssdcam reads"):
+    with pytest.raises(CheckpointError, match=r"holds Python objects that could run code|is damaged, or no file of Py"):
         open_checkpoint(path)
     assert not sprung.exists()
     # The trap is one.

@@ -1,65 +1,34 @@
 """Against torchvision's SSD300-VGG16: the outputs that it publishes for a seeded network, and its own Python."""
 
-import re
-from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.checkpoints.families.family import convert
+from ssdcam.checkpoints.families.torchvision import SSD300
 from ssdcam.detection.torch_engine import load_network
-from ssdcam.ssd.architectures import new_spec
-from ssdcam.ssd.default_boxes import COCO300, default_boxes
+from ssdcam.ssd.default_boxes import default_boxes
 from ssdcam.ssd.postprocess import postprocess
-from ssdcam.ssd.spec import BoxCoding, NmsFigures, Selection
+from ssdcam.ssd.spec import NmsFigures, Selection
 
 from ..torchvision_here import torchvision
 
 
-def our_name(name):
-    """torchvision's parameter names to ours (conv4_3 is layer 21 of its features, the rest lie in 'extra')."""
-    features = dict(
-        zip(
-            (0, 2, 5, 7, 10, 12, 14, 17, 19, 21),
-            "conv1_1 conv1_2 conv2_1 conv2_2 conv3_1 conv3_2 conv3_3 conv4_1 conv4_2 conv4_3".split(),
-            strict=True,
-        )
-    )
-    fixed = {
-        "backbone.scale_weight": "backbone.conv4_3_norm.weight",
-        **{f"backbone.extra.0.{i}": f"backbone.conv5_{n}" for n, i in enumerate((1, 3, 5), 1)},
-        "backbone.extra.0.7.1": "backbone.fc6",
-        "backbone.extra.0.7.3": "backbone.fc7",
-        **{f"backbone.extra.{k}.{2 * j}": f"backbone.conv{k + 5}_{j + 1}" for k in (1, 2, 3, 4) for j in (0, 1)},
-        **{f"backbone.features.{i}": f"backbone.{layer}" for i, layer in features.items()},
-        **{f"head.regression_head.module_list.{k}": f"loc.{k}" for k in range(6)},
-        **{f"head.classification_head.module_list.{k}": f"conf.{k}" for k in range(6)},
-    }
-    if name in fixed:
-        return fixed[name]
-    layer, kind = re.fullmatch(r"(.+)\.(weight|bias)", name).groups()
-    return f"{fixed[layer]}.{kind}"
-
-
-def ours(model, num_columns):
-    """The same network in our code, and its spec: torchvision's boxes, clipping, clamping and means."""
-    layout = COCO300.layout("size")
-    spec = replace(
-        new_spec("ssd300-vgg16", [str(i) for i in range(1, num_columns)]),
-        boxes=layout,
-        coding=BoxCoding(max_log_size=np.log(1000 / 16)),
-    )
-    weights = {our_name(name): value.detach().numpy() for name, value in model.state_dict().items()}
-    return load_network(Checkpoint(spec, weights)), spec
+def ours(model):
+    """The same network in our code, and its spec, converted as a file of torchvision's is."""
+    arrays = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    checkpoint = convert(SSD300, arrays, Path("ssd300.pth"))
+    return load_network(checkpoint), checkpoint.spec
 
 
 def detect(network, spec, image, selection):
     """Boxes in pixels, scores and torchvision's labels (background is 0) of a float RGB image ``(3, 300, 300)``."""
     with torch.inference_mode():
-        means = torch.tensor([0.48235, 0.45882, 0.40784])[:, None, None]
-        raw = network(((image - means) * 255)[None])
+        assert (spec.normalisation.colour, spec.normalisation.std) == ("rgb", (1, 1, 1))
+        raw = network((image * 255 - torch.tensor(spec.normalisation.mean)[:, None, None])[None])
         boxes, scores, class_ids, _ = postprocess(*raw, torch.from_numpy(default_boxes(spec.boxes)), spec, selection)
     return boxes.numpy() * 300, scores.numpy(), class_ids.numpy() + 1
 
@@ -73,7 +42,7 @@ def test_seeded_expectation(shared):
     torch.manual_seed(0)
     model = package.models.detection.ssd300_vgg16(weights=None, weights_backbone=None, num_classes=50)
     image = torch.rand(3, 300, 300)
-    network, spec = ours(model, 50)
+    network, spec = ours(model)
     boxes, scores, labels = detect(network, spec, image, Selection(0.01, NmsFigures(0.45, 400, 200)))
     kept = slice(9, None, 10)
     np.testing.assert_allclose(scores[kept], expected["scores"].detach(), atol=0.01, rtol=0.01)
@@ -101,7 +70,7 @@ def test_whole_detections_on_a_photo(theirs, cats_photo, iou):
     photo = cv2.resize(cv2.imread(str(cats_photo)), (300, 300))[:, :, ::-1].astype(np.float32) / 255
     image = torch.from_numpy(photo.copy()).permute(2, 0, 1)
     theirs.nms_thresh = iou
-    network, spec = ours(theirs, 21)
+    network, spec = ours(theirs)
     selection = Selection(0.01, NmsFigures(iou, 400, 200))
     with torch.inference_mode():
         expected = theirs([image])[0]

@@ -1,4 +1,4 @@
-"""VGG-16 as SSD300 reads it (paper, section 3 and figure 2; layer names of the paper's Caffe release)."""
+"""VGG-16 as SSD300 and SSD512 read it (paper, section 3 and figure 2; layer names of the paper's Caffe release)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ _VGG16 = (
     *(("conv5_1", 512), ("conv5_2", 512), ("conv5_3", 512)),
 )
 
-# For each stage: channels of its 1x1 convolution, channels of its 3x3 convolution, stride and padding of the latter.
-_SSD300_EXTRAS = ((256, 512, 2, 1), (128, 256, 2, 1), (128, 256, 1, 0), (128, 256, 1, 0))
+# For each stage: channels of its 1x1 convolution; channels, kernel, stride and padding of the convolution behind it.
+Stage = tuple[int, int, int, int, int]
+_STRIDED: tuple[Stage, ...] = ((256, 512, 3, 2, 1), (128, 256, 3, 2, 1))
+SSD300_EXTRAS = (*_STRIDED, (128, 256, 3, 1, 0), (128, 256, 3, 1, 0))
+SSD512_EXTRAS = (*_STRIDED, *[_STRIDED[1]] * 2, (128, 256, 4, 1, 1))
 
 
 class ChannelNorm(nn.Module):
@@ -35,34 +38,56 @@ class ChannelNorm(nn.Module):
         return (x.float() / norm).to(x.dtype) * self.weight[:, None, None]
 
 
-class VGG16(nn.Module):
-    """VGG-16 up to conv5_3, fc6 and fc7 as convolutions, and SSD300's extra layers: six feature maps.
+class ChannelScale(nn.Module):
+    """A factor and an offset a channel: what is left of a batch norm that stands before several layers."""
 
-    The maps are conv4_3 (normalised), fc7, conv6_2, conv7_2, conv8_2 and conv9_2; 38, 19, 10, 5, 3 and 1 cells a side
-    for a 300x300 input.
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, H, W)`` in and out."""
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
+
+
+class VGG16(nn.Module):
+    """VGG-16 up to conv5_3, fc6 and fc7 as convolutions, and SSD's extra layers: six feature maps or seven.
+
+    The maps are conv4_3 (normalised), fc7, conv6_2, conv7_2, ...; 38, 19, 10, 5, 3 and 1 cells a side for SSD300's
+    input of 300x300, 64, 32, 16, 8, 4, 2 and 1 for SSD512's of 512x512.
+
+    Args:
+        batch_norm: 1 where conv4_3 has a batch norm in place of its L2 norm, as in qfgaohao/pytorch-ssd.
+        stages: the extra layers.
+
+    Attributes:
+        channels: channels of the maps.
     """
 
-    channels = (512, 1024, 512, 256, 256, 256)
-
-    def __init__(self) -> None:
+    def __init__(self, batch_norm: float = 0, stages: tuple[Stage, ...] = SSD300_EXTRAS) -> None:
         super().__init__()
+        if batch_norm not in (0, 1):
+            raise ValueError(f"conv4_3 has a batch norm or has none, 1 or 0, not {batch_norm:g}")
+        self.stages = stages
+        self.channels = (512, 1024, *(stage[1] for stage in stages))
         channels = 3
         for name, outputs in _VGG16:
             if not name.startswith("pool"):
                 self.add_module(name, nn.Conv2d(channels, outputs, 3, padding=1))
                 channels = outputs
-        self.conv4_3_norm = ChannelNorm(512)
+        self.conv4_3_norm = ChannelScale(512) if batch_norm else ChannelNorm(512)
         # A trous: pool5 no longer halves the map, so fc6 reaches six cells apart (section 3).
         self.fc6 = nn.Conv2d(512, 1024, 3, padding=6, dilation=6)
         self.fc7 = nn.Conv2d(1024, 1024, 1)
         channels = 1024
-        for stage, (narrow, wide, stride, padding) in enumerate(_SSD300_EXTRAS, 6):
+        for stage, (narrow, wide, kernel, stride, padding) in enumerate(stages, 6):
             self.add_module(f"conv{stage}_1", nn.Conv2d(channels, narrow, 1))
-            self.add_module(f"conv{stage}_2", nn.Conv2d(narrow, wide, 3, stride=stride, padding=padding))
+            self.add_module(f"conv{stage}_2", nn.Conv2d(narrow, wide, kernel, stride, padding))
             channels = wide
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """``(B, 3, H, W)`` normalised images to six ``(B, C, H', W')`` maps, finest first."""
+        """``(B, 3, H, W)`` normalised images to ``(B, C, H', W')`` maps, finest first."""
         maps = []
         for name, _ in _VGG16:
             if name.startswith("pool"):
@@ -74,7 +99,7 @@ class VGG16(nn.Module):
         x = F.max_pool2d(x, 3, 1, 1)
         x = F.relu(self.fc7(F.relu(self.fc6(x))))
         maps.append(x)
-        for stage in range(6, 6 + len(_SSD300_EXTRAS)):
+        for stage in range(6, 6 + len(self.stages)):
             x = F.relu(self.get_submodule(f"conv{stage}_1")(x))
             x = F.relu(self.get_submodule(f"conv{stage}_2")(x))
             maps.append(x)
