@@ -24,7 +24,7 @@ def main() -> None:
     """As the module says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("-m", "--model", default="coco")
+    parser.add_argument("-m", "--model", default="voc")
     given = parser.parse_args()
     with TemporaryDirectory() as folder:
         for name in PHOTOS:

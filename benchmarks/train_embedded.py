@@ -1,11 +1,11 @@
-"""Train the embedded detectors again, as those in weights/ were, and write their model cards' figures.
+"""Train the embedded detector again, as the one in weights/ was, and write its model card's figures.
 
     python benchmarks/train_embedded.py --coco DATA --voc DATA --start detect.tflite -o out [coco] [voc]
 
 DATA: COCO with train.json and val.json, VOC with the sets train and val. The start is TensorFlow's COCO SSD (see
-weights/README.md). Every step is a command of ssdcam, printed before it runs; a run that was stopped goes on where it
-was. On a CPU the result repeats bit for bit only with the same number of threads and the same torch; elsewhere it is as
-good, not the same.
+weights/README.md). It is first trained for all 80 classes (coco), then for VOC's 20 (voc). Every step is a command of
+ssdcam, printed before it runs; a run that was stopped goes on where it was. On a CPU the result repeats bit for bit
+only with the same number of threads and the same torch; elsewhere it is as good, not the same.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SIDE = 364
 
 COMMON = "--batch-norm --freeze 5 --batch 16 --balance 0.02 --seed 0".split()
 TRAIN = {
-    "coco": "--epochs 18 --lr 1.5e-4 --eval-every 3".split(),
-    "voc": "--epochs 6 --lr 1e-4 --eval-every 2".split(),
+    "coco": "--epochs 18 --lr 1.5e-4 --eval-every 3 --keep-start 0.5".split(),
+    "voc": "--epochs 3 --lr 1e-4 --eval-every 3 --keep-start 0.3".split(),
 }
 
 
@@ -68,7 +68,7 @@ def train(name: str, given: argparse.Namespace) -> Path:
         how += ["-m", given.start, "--input-size", SIDE, "--boxes", boxes]
         ssdcam("train", given.coco, given.voc, *how)
     else:
-        how += ["-m", given.output / "coco" / "best.safetensors", "--classes", ",".join(VOC)]
+        how += ["-m", given.output / "coco" / "last.safetensors", "--classes", ",".join(VOC), "--val", given.voc]
         ssdcam("train", given.voc, given.coco, *how)
     return Path(folder) / "best.safetensors"
 

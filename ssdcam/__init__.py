@@ -2,7 +2,7 @@
 
 Example:
     >>> import cv2, ssdcam
-    >>> detector = ssdcam.load("detect.tflite")
+    >>> detector = ssdcam.load()
     >>> detections = detector.detect(cv2.imread("photo.jpg"))
 """
 

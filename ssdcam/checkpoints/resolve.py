@@ -17,7 +17,7 @@ from ssdcam.errors import CheckpointError, WrongUsageError
 from ssdcam.files import exists
 
 # The embedded detectors, the default first; package data of ssdcam.weights.
-EMBEDDED: tuple[str, ...] = ()
+EMBEDDED: tuple[str, ...] = ("voc",)
 
 
 def open_checkpoint(
@@ -53,8 +53,6 @@ def open_checkpoint(
 
 def _open(model: str | Path | None, family: str | None, boxes: BoxSizes | None) -> Checkpoint:
     if model is None:
-        if not EMBEDDED:
-            raise WrongUsageError("no detector is embedded in this version yet: pass one with -m FILE")
         model = EMBEDDED[0]
     if str(model) in EMBEDDED:
         _refuse_choices(model, family, boxes)

@@ -36,12 +36,6 @@ def test_a_file_in_the_current_folder(tiny_model: Path, monkeypatch: pytest.Monk
     assert open_checkpoint(tiny_model.name).spec.labels == TINY_LABELS
 
 
-@pytest.mark.skipif(bool(EMBEDDED), reason="there is one now")
-def test_nothing_is_embedded_yet() -> None:
-    with pytest.raises(WrongUsageError, match="no detector is embedded in this version yet: pass one with -m FILE"):
-        open_checkpoint()
-
-
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_an_embedded_detector(name: str) -> None:
     assert open_checkpoint(name).spec.labels

@@ -120,16 +120,10 @@ def test_no_command_shows_the_help_and_exit_code_2() -> None:
     assert run.err.startswith("Usage: ssdcam ")
 
 
-def test_no_model_is_wrong_usage_while_none_is_embedded(folder: Path) -> None:
-    from ssdcam.checkpoints.resolve import EMBEDDED
-
+def test_no_model_is_the_embedded_one(folder: Path) -> None:
     run = ssdcam("image", "a.jpg", "--json")
-    if EMBEDDED:
-        assert (run.code, run.err) == (0, "")
-        assert len(run.records) == 1
-    else:
-        assert (run.code, run.out) == (2, "")
-        assert run.err == "error: no detector is embedded in this version yet: pass one with -m FILE\n"
+    assert (run.code, run.err) == (0, "")
+    assert len(run.records) == 1
 
 
 @pytest.mark.parametrize("device", ["gpu", "\x1b[31m"])
