@@ -63,7 +63,7 @@ def find_yolo(path: Path) -> Layout | None:
 def _read_config(path: Path) -> Config:
     try:
         # The base loader makes texts of everything: "no", "on" and 1 name classes here, and nothing is executed.
-        config = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # noqa: S506
+        config = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # noqa: S506  # plain text only
     except yaml.YAMLError as error:
         raise DatasetError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):

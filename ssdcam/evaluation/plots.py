@@ -30,7 +30,7 @@ def check_plotting() -> None:
         UnavailableError: matplotlib is not installed.
     """
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib  # noqa: F401  # only whether it is there
     except ImportError:
         raise UnavailableError("plots need matplotlib: pip install matplotlib") from None
 
