@@ -5,7 +5,6 @@ The twin of ``box_coder``, ``nms`` and ``postprocess``, rule by rule and tie by 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +14,9 @@ from ssdcam.ssd.spec import BoxCoding, ModelSpec, Selection
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.int64]
-Booleans = NDArray[np.bool_]
 
-BLOCK = 1024
+_CROWD = 4
+"""Times as many boxes as are to be kept of an image meet in NMS at first: nearly always enough."""
 
 
 class PackedBoxes(NamedTuple):
@@ -59,18 +58,28 @@ def _area(boxes: Floats) -> Floats:
 
 
 def nms(boxes: Floats, scores: Floats, groups: Integers, iou: float) -> Integers:
-    """Indices of the boxes that greedy NMS keeps within each group; see ``ssdcam.ssd.nms.nms``."""
+    """Indices of the boxes that greedy NMS keeps within each group; see ``ssdcam.ssd.nms.nms``.
+
+    In rounds: the best box that waits in each group is kept, and those that overlap it go. There are as many rounds as
+    the group with most survivors has, each over what still waits.
+    """
     order = sort_within_groups(scores, groups)
-    if len(order) == 0:
-        return order
-    boxes = boxes[order]
-    starts, counts = _runs(groups[order])
-    keep = np.ones(len(order), bool)
-    for group_starts, group_counts, length in _batches(starts, counts):
-        places = np.arange(length)
-        present = places < group_counts[:, None]
-        index = np.minimum(group_starts[:, None] + places, len(order) - 1)
-        keep[index[present]] = _greedy(boxes[index], present, iou)[present]
+    x1, y1, x2, y2 = np.ascontiguousarray(boxes[order].T)
+    areas = (x2 - x1) * (y2 - y1)
+    tiny = np.finfo(areas.dtype).tiny
+    groups = groups[order]
+    keep = np.zeros(len(order), bool)
+    waiting = np.arange(len(order))
+    while len(waiting):
+        best = np.diff(groups[waiting], prepend=groups[waiting[0]] - 1) != 0
+        kept = waiting[best]
+        keep[kept] = True
+        kept = kept[np.cumsum(best) - 1]  # the one of each box's group
+        widths = np.minimum(x2[waiting], x2[kept]) - np.maximum(x1[waiting], x1[kept])
+        heights = np.minimum(y2[waiting], y2[kept]) - np.maximum(y1[waiting], y1[kept])
+        intersection = np.maximum(widths, 0) * np.maximum(heights, 0)
+        union = areas[waiting] + areas[kept] - intersection
+        waiting = waiting[(intersection / np.maximum(union, tiny) <= iou) & ~best]
     return order[keep]
 
 
@@ -91,67 +100,93 @@ def _runs(values: Integers) -> tuple[Integers, Integers]:
     return starts, np.diff(starts, append=len(values))
 
 
-def _batches(starts: Integers, counts: Integers) -> Iterator[tuple[Integers, Integers, int]]:
-    bits = np.frexp(counts - 1.0)[1]
-    for size_bits in np.unique(bits).tolist():
-        length = 2**size_bits
-        if length == 1:
-            continue
-        alike = np.flatnonzero(bits == size_bits)
-        at_once = max(1, BLOCK * BLOCK // min(length, BLOCK) ** 2)
-        for first in range(0, len(alike), at_once):
-            batch = alike[first : first + at_once]
-            yield starts[batch], counts[batch], length
-
-
-def _greedy(boxes: Floats, present: Booleans, iou: float) -> Booleans:
-    keep = np.zeros_like(present)
-    for start in range(0, boxes.shape[1], BLOCK):
-        block = boxes[:, start : start + BLOCK]
-        alive = present[:, start : start + BLOCK]
-        for earlier in range(0, start, BLOCK):
-            above = pairwise_iou(boxes[:, earlier : earlier + BLOCK], block) > iou
-            alive = alive & ~(above & keep[:, earlier : earlier + BLOCK, None]).any(axis=1)
-        suppresses = np.triu(pairwise_iou(block, block) > iou, k=1)
-        kept = alive
-        while True:
-            again = alive & ~(suppresses & kept[..., None]).any(axis=1)
-            if np.array_equal(again, kept):
-                break
-            kept = again
-        keep[:, start : start + BLOCK] = kept
-    return keep
-
-
 def postprocess(
     locations: Floats, raw_scores: Floats, defaults: NDArray[np.float32], spec: ModelSpec, selection: Selection
 ) -> PackedBoxes:
     """Score, threshold, decode, clip, suppress; see ``ssdcam.ssd.postprocess.postprocess``."""
-    columns = selection.columns(spec)
-    probabilities = _probabilities(raw_scores.astype(np.float32, copy=False), columns, spec)
-    images, places, picked = np.nonzero(probabilities >= selection.score)
-    scores = probabilities[images, places, picked]
-    class_ids = columns[picked] - int(spec.background)
-    groups = images if selection.nms.class_agnostic else images * len(spec.labels) + class_ids
+    found = _candidates(raw_scores.astype(np.float32, copy=False), spec, selection)
+    most = _CROWD * selection.nms.after
+    while True:
+        best, left_out = _best_of_each_image(found, len(raw_scores), most)
+        kept = _keep(best, locations, defaults, spec, selection)
+        # What NMS makes of a box depends on better ones alone: if they are enough, the rest need not be looked at.
+        if (np.bincount(kept.images, minlength=len(raw_scores))[left_out] >= selection.nms.after).all():
+            return kept
+        most *= _CROWD
 
-    order = sort_within_groups(scores, groups)
+
+class _Candidates(NamedTuple):
+    """Boxes above the threshold, by rising image."""
+
+    images: Integers
+    places: Integers
+    class_ids: Integers
+    scores: NDArray[np.float32]
+
+    def only(self, which: Any) -> _Candidates:
+        """Those at some places."""
+        return _Candidates(*(part[which] for part in self))
+
+
+def _candidates(raw_scores: NDArray[np.float32], spec: ModelSpec, selection: Selection) -> _Candidates:
+    """What is above the threshold; the score function, which is dear, is computed only where that can be."""
+    columns = selection.columns(spec)
+    consecutive = len(columns) > 0 and columns[-1] - columns[0] == len(columns) - 1
+    chosen = raw_scores[..., columns[0] : columns[-1] + 1] if consecutive else raw_scores[..., columns]
+    with np.errstate(over="ignore"):
+        # A softmax is at most the sigmoid of the distance from the background, which has column 0.
+        logits = chosen - raw_scores[..., :1] if spec.score_function == "softmax" else chosen
+    rows, picked = np.divmod(np.flatnonzero(logits >= _least_logit(selection.score)), len(columns) or 1)
+
+    of_rows = raw_scores.reshape(-1, raw_scores.shape[-1])
+    if spec.score_function == "softmax":
+        first = np.diff(rows, prepend=-1) != 0
+        scores = _softmax(of_rows[rows[first]])[np.cumsum(first) - 1, columns[picked]]
+    else:
+        with np.errstate(over="ignore"):  # exp of a large number is infinity, and 1 / infinity the right 0
+            scores = np.reciprocal(1 + np.exp(-of_rows[rows, columns[picked]]))
+    images, places = np.divmod(rows, raw_scores.shape[1])
+    found = _Candidates(images, places, columns[picked] - int(spec.background), scores)
+    return found.only(scores >= selection.score)
+
+
+def _least_logit(score: float) -> np.float32:
+    """What a sigmoid's argument must reach for the score, with room for rounding."""
+    score = min(score, 1 - 1e-6)  # float32's sigmoid is 1 long before infinity
+    return np.float32(np.log(score / (1 - score)) - 0.01) if score > 0 else np.float32(-np.inf)
+
+
+def _softmax(raw_scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    exponentials = np.exp(raw_scores - raw_scores.max(axis=-1, keepdims=True))
+    probabilities: NDArray[np.float32] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def _best_of_each_image(found: _Candidates, batch: int, most: int) -> tuple[_Candidates, Integers]:
+    """At least ``most`` of each image, all those with equal scores together; and the images that have more."""
+    counts = np.bincount(found.images, minlength=batch)
+    ends = np.cumsum(counts)
+    left_out = np.flatnonzero(counts > most)
+    stays = np.ones(len(found.images), bool)
+    for image in left_out:
+        here = slice(ends[image] - counts[image], ends[image])
+        scores = found.scores[here]
+        stays[here] = scores >= np.partition(scores, -most)[-most]
+    return (found.only(stays) if len(left_out) else found), left_out
+
+
+def _keep(
+    found: _Candidates, locations: Floats, defaults: NDArray[np.float32], spec: ModelSpec, selection: Selection
+) -> PackedBoxes:
+    """Of the candidates what enters NMS, decoded, and of that what it keeps."""
+    groups = found.images if selection.nms.class_agnostic else found.images * len(spec.labels) + found.class_ids
+    order = sort_within_groups(found.scores, groups)
     order = order[rank_within_groups(groups[order]) < selection.nms.before]
-    images, places, scores = images[order], places[order], scores[order]
-    class_ids, groups = class_ids[order], groups[order]
+    images, places, class_ids, scores = found.only(order)
     located = locations[images, places].astype(np.float32, copy=False)
     boxes: Floats = to_corners(decode(located, defaults[places], spec.coding)).clip(0, 1)
 
-    kept = nms(boxes, scores, groups, selection.nms.iou)
+    kept = nms(boxes, scores, groups[order], selection.nms.iou)
     kept = kept[sort_within_groups(scores[kept], images[kept])]
     kept = kept[rank_within_groups(images[kept]) < selection.nms.after]
     return PackedBoxes(boxes[kept].astype(np.float32, copy=False), scores[kept], class_ids[kept], images[kept])
-
-
-def _probabilities(raw_scores: NDArray[np.float32], columns: Integers, spec: ModelSpec) -> NDArray[np.float32]:
-    if spec.score_function == "softmax":
-        exponentials = np.exp(raw_scores - raw_scores.max(axis=-1, keepdims=True))
-        chosen: NDArray[np.float32] = exponentials[..., columns] / exponentials.sum(axis=-1, keepdims=True)
-        return chosen
-    with np.errstate(over="ignore"):  # exp of a large number is infinity, and 1 / infinity the right 0
-        probabilities: NDArray[np.float32] = np.reciprocal(1 + np.exp(-raw_scores[..., columns]))
-    return probabilities

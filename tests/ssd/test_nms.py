@@ -74,7 +74,6 @@ def test_long_chain(run):
 @IMPLEMENTATIONS
 def test_a_group_larger_than_a_block(run, monkeypatch):
     monkeypatch.setattr(nms, "BLOCK", 16)
-    monkeypatch.setattr(host, "BLOCK", 16)
     random = np.random.default_rng(0)
     low = random.random((200, 2), np.float32)
     boxes = np.concatenate([low, low + 0.2], axis=1)
