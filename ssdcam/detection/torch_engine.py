@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.errors import CheckpointError, UnavailableError, WrongUsageError
+from ssdcam.ssd import host
 from ssdcam.ssd.architectures import build_network
 from ssdcam.ssd.default_boxes import default_boxes
-from ssdcam.ssd.host import PackedBoxes
 from ssdcam.ssd.network import SSD
 from ssdcam.ssd.postprocess import postprocess
 from ssdcam.ssd.spec import Normalisation, Selection
@@ -95,10 +95,12 @@ class TorchEngine:
         return locations, raw_scores
 
     @torch.inference_mode()
-    def decode(self, locations: Tensor, raw_scores: Tensor, selection: Selection) -> PackedBoxes:
+    def decode(self, locations: Tensor, raw_scores: Tensor, selection: Selection) -> host.PackedBoxes:
         """Boxes on the host, decoded on the device."""
-        packed = postprocess(locations, raw_scores, self._defaults, self._spec, selection)
-        return PackedBoxes(*(part.cpu().numpy() for part in packed))
+        if self._device.type == "cpu":
+            located, raw, boxes = (part.float().numpy() for part in (locations, raw_scores, self._defaults))
+            return host.postprocess(located, raw, boxes, self._spec, selection)
+        return postprocess(locations, raw_scores, self._defaults, self._spec, selection)
 
 
 def load_network(checkpoint: Checkpoint) -> SSD:

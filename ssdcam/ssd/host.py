@@ -1,6 +1,6 @@
 """Decoding and NMS in numpy, for results that arrive on the host: engines other than torch run without importing it.
 
-The twin of ``box_coder``, ``nms`` and ``postprocess``, rule by rule and tie by tie.
+The twin of ``box_coder`` and ``postprocess``, rule by rule and tie by tie.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ _CROWD = 4
 
 
 class PackedBoxes(NamedTuple):
-    """The boxes of a batch in one piece, by rising image and falling score; see ``postprocess.PackedBoxes``."""
+    """The boxes of a batch in one piece, by rising image and falling score."""
 
     boxes: NDArray[np.float32]
+    """``(M, 4)``, ``x1, y1, x2, y2`` relative to the image, within 0..1."""
     scores: NDArray[np.float32]
+    """``(M,)``."""
     class_ids: Integers
+    """int64 ``(M,)``, background not counted."""
     images: Integers
+    """int64 ``(M,)``: the place in the batch."""
 
 
 def decode(locations: Floats, defaults: Floats, coding: BoxCoding) -> Floats:
@@ -58,10 +62,19 @@ def _area(boxes: Floats) -> Floats:
 
 
 def nms(boxes: Floats, scores: Floats, groups: Integers, iou: float) -> Integers:
-    """Indices of the boxes that greedy NMS keeps within each group; see ``ssdcam.ssd.nms.nms``.
+    """Suppress, within each group, every box that overlaps a kept one of higher score.
 
     In rounds: the best box that waits in each group is kept, and those that overlap it go. There are as many rounds as
     the group with most survivors has, each over what still waits.
+
+    Args:
+        boxes: float ``(N, 4)``, ``x1, y1, x2, y2``, in any unit.
+        scores: float ``(N,)``; equal scores rank by index.
+        groups: int64 ``(N,)``, such as image and class; boxes of different groups do not meet.
+        iou: boxes that overlap by more than this suppress each other.
+
+    Returns:
+        int64 indices of the kept boxes, by rising group and falling score within a group.
     """
     order = sort_within_groups(scores, groups)
     x1, y1, x2, y2 = np.ascontiguousarray(boxes[order].T)
@@ -103,7 +116,15 @@ def _runs(values: Integers) -> tuple[Integers, Integers]:
 def postprocess(
     locations: Floats, raw_scores: Floats, defaults: NDArray[np.float32], spec: ModelSpec, selection: Selection
 ) -> PackedBoxes:
-    """Score, threshold, decode, clip, suppress; see ``ssdcam.ssd.postprocess.postprocess``."""
+    """Score, threshold, decode, clip, suppress.
+
+    Args:
+        locations: float ``(B, N, 4)``, the network's.
+        raw_scores: float ``(B, N, C)``, the network's, before the score function.
+        defaults: ``(N, 4)`` default boxes, centre-form.
+        spec: coder, score function and columns.
+        selection: threshold, NMS figures, classes.
+    """
     found = _candidates(raw_scores.astype(np.float32, copy=False), spec, selection)
     most = _CROWD * selection.nms.after
     while True:

@@ -1,22 +1,14 @@
-"""NMS in torch and in numpy against one naive oracle: sort, take the best, drop what overlaps it, repeat."""
+"""NMS against a naive oracle: sort, take the best, drop what overlaps it, repeat."""
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssdcam.ssd import host, nms
+from ssdcam.ssd import host
+from ssdcam.ssd.host import nms
 
 from .test_box_coder import naive_iou
-
-
-def in_torch(boxes, scores, groups, iou):
-    kept = nms.nms(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(groups), iou)
-    return kept.numpy()
-
-
-IMPLEMENTATIONS = pytest.mark.parametrize("run", [in_torch, host.nms], ids=["torch", "numpy"])
 
 
 def oracle(boxes, scores, groups, iou):
@@ -43,15 +35,13 @@ def problems(draw):
     return boxes.reshape(-1, 4), scores, groups
 
 
-@IMPLEMENTATIONS
 @given(problem=problems(), iou=st.sampled_from([0.0, 0.3, 0.45, 0.5, 0.99, 1.0]))
-def test_against_the_oracle(run, problem, iou):
-    assert run(*problem, iou).tolist() == oracle(*problem, iou)
+def test_against_the_oracle(problem, iou):
+    assert nms(*problem, iou).tolist() == oracle(*problem, iou)
 
 
-@IMPLEMENTATIONS
 @pytest.mark.parametrize("seed", range(3))
-def test_crowds(run, seed):
+def test_crowds(seed):
     """Hundreds of boxes a group, groups of very different size."""
     random = np.random.default_rng(seed)
     n = 1500
@@ -59,58 +49,31 @@ def test_crowds(run, seed):
     boxes = np.concatenate([low, low + random.random((n, 2), np.float32) * 0.3], axis=1)
     groups = (random.pareto(1.0, n) * 3).astype(np.int64) % 40
     scores = random.random(n, np.float32)
-    assert run(boxes, scores, groups, 0.45).tolist() == oracle(boxes, scores, groups, 0.45)
+    assert nms(boxes, scores, groups, 0.45).tolist() == oracle(boxes, scores, groups, 0.45)
 
 
-@IMPLEMENTATIONS
-def test_long_chain(run):
+def test_long_chain():
     """Each box overlaps the next one only: every second one stays, however long the chain."""
     x = np.arange(300, dtype=np.float32)
     boxes = np.stack([x, 0 * x, x + 2, 0 * x + 1], axis=1)
-    kept = run(boxes, 1 - x / 1000, np.zeros(300, np.int64), 0.3)
+    kept = nms(boxes, 1 - x / 1000, np.zeros(300, np.int64), 0.3)
     assert kept.tolist() == list(range(0, 300, 2))
 
 
-@IMPLEMENTATIONS
-def test_a_group_larger_than_a_block(run, monkeypatch):
-    monkeypatch.setattr(nms, "BLOCK", 16)
-    random = np.random.default_rng(0)
-    low = random.random((200, 2), np.float32)
-    boxes = np.concatenate([low, low + 0.2], axis=1)
-    scores = random.random(200, np.float32)
-    groups = np.repeat(np.arange(2), 100)
-    assert run(boxes, scores, groups, 0.3).tolist() == oracle(boxes, scores, groups, 0.3)
-
-
-@IMPLEMENTATIONS
-def test_boxes_of_different_groups_do_not_meet(run):
+def test_boxes_of_different_groups_do_not_meet():
     boxes = np.tile(np.array([[0, 0, 1, 1]], np.float32), (3, 1))
     scores = np.array([0.5, 0.9, 0.7], np.float32)
-    assert run(boxes, scores, np.array([0, 1, 1]), 0.5).tolist() == [0, 1]
+    assert nms(boxes, scores, np.array([0, 1, 1]), 0.5).tolist() == [0, 1]
 
 
-@IMPLEMENTATIONS
-def test_iou_equal_to_the_threshold_stays(run):
+def test_iou_equal_to_the_threshold_stays():
     boxes = np.array([[0, 0, 2, 2], [0, 0, 2, 1]], np.float32)
     assert naive_iou(*boxes.tolist()) == 0.5
     scores = np.array([0.9, 0.8], np.float32)
-    assert run(boxes, scores, np.zeros(2, np.int64), 0.5).tolist() == [0, 1]
-    assert run(boxes, scores, np.zeros(2, np.int64), 0.49).tolist() == [0]
+    assert nms(boxes, scores, np.zeros(2, np.int64), 0.5).tolist() == [0, 1]
+    assert nms(boxes, scores, np.zeros(2, np.int64), 0.49).tolist() == [0]
 
 
-@IMPLEMENTATIONS
-def test_nothing_in_nothing_out(run):
-    empty = run(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0.5)
+def test_nothing_in_nothing_out():
+    empty = nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), 0.5)
     assert empty.tolist() == []
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_on_cuda_as_on_the_cpu():
-    random = torch.Generator().manual_seed(0)
-    low = torch.rand(2000, 2, generator=random)
-    boxes = torch.cat([low, low + 0.2], dim=1)
-    scores = torch.rand(2000, generator=random)
-    groups = torch.randint(0, 20, (2000,), generator=random)
-    on_cuda = nms.nms(boxes.cuda(), scores.cuda(), groups.cuda(), 0.45)
-    assert on_cuda.is_cuda
-    assert on_cuda.cpu().tolist() == nms.nms(boxes, scores, groups, 0.45).tolist()

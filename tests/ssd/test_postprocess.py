@@ -21,7 +21,7 @@ NO_BACKGROUND = replace(SIGMOID, background=False)
 
 def in_torch(locations, raw_scores, defaults, spec, selection):
     tensors = (torch.from_numpy(part) for part in (locations, raw_scores, defaults))
-    return [part.numpy() for part in postprocess.postprocess(*tensors, spec, selection)]
+    return postprocess.postprocess(*tensors, spec, selection)
 
 
 IMPLEMENTATIONS = pytest.mark.parametrize("run", [in_torch, host.postprocess], ids=["torch", "numpy"])
@@ -108,6 +108,82 @@ def test_torch_and_numpy_agree_on_whole_networks(spec):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.parametrize("spec", [SOFTMAX, SIGMOID], ids=["softmax", "sigmoid"])
+@pytest.mark.parametrize("score", [0.01, 0.5, 0.9999])
+@pytest.mark.parametrize("agnostic", [False, True], ids=["by class", "agnostic"])
+def test_the_device_needs_no_help(spec, score, agnostic, monkeypatch):
+    """With a usual network the limits suffice, and nothing is computed on the host."""
+    inputs = case(spec, seed=8, batch=2)
+    selection = Selection(score, NmsFigures(class_agnostic=agnostic))
+    expected = host.postprocess(*inputs, spec, selection)
+    monkeypatch.delattr(host, "postprocess")
+    for a, b in zip(in_torch(*inputs, spec, selection), expected, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "figures"),
+    [
+        ("ROUNDS", 1, NmsFigures(0.05, 400, 200)),
+        ("CROWD", 1, NmsFigures(0.05, 400, 60)),
+        ("MOST", 100, NmsFigures(0.45, 400, 200)),
+    ],
+)
+def test_what_the_limits_do_not_suffice_for(limit, value, figures, monkeypatch):
+    """It is told, and the twin does it; every image of the batch is right."""
+    inputs = case(SOFTMAX, seed=9, batch=2)
+    selection = Selection(0.2, figures)
+    expected = host.postprocess(*inputs, SOFTMAX, selection)
+    asked = []
+    whole = host.postprocess
+    monkeypatch.setattr(host, "postprocess", lambda *arguments: asked.append(1) or whole(*arguments))
+    monkeypatch.setattr(postprocess, limit, value)
+    for a, b in zip(in_torch(*inputs, SOFTMAX, selection), expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert asked
+
+
+@pytest.mark.parametrize("after", [1, 3, 40])
+def test_more_candidates_than_are_looked_at_first(after):
+    """Thousands of overlapping boxes of one class: the numpy twin widens its search until enough are found."""
+    spec = replace(NO_BACKGROUND, labels=("thing",))
+    random = np.random.default_rng(10)
+    n = spec.boxes.num_boxes
+    defaults = np.tile(np.array([[0.5, 0.5, 0.4, 0.4]], np.float32), (n, 1))
+    locations = np.zeros((1, n, 4), np.float32)
+    locations[0, ::50, 0] = np.linspace(-10, 10, len(locations[0, ::50]))  # a few lie elsewhere
+    raw_scores = np.sort(random.normal(3, 1, (1, n, 1)).astype(np.float32), axis=1)[:, ::-1].copy()
+    selection = Selection(0.01, NmsFigures(0.45, n, after))
+    found = [run(locations, raw_scores, defaults, spec, selection) for run in (in_torch, host.postprocess)]
+    expected = oracle(locations, raw_scores, defaults, spec, selection)[0]
+    for boxes, scores, *_ in found:
+        assert len(boxes) == len(expected)
+        np.testing.assert_allclose(scores, [s for _, s, _ in expected], rtol=1e-4)
+        np.testing.assert_allclose(boxes, [b for b, _, _ in expected], atol=1e-5)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("spec", [SOFTMAX, SIGMOID], ids=["softmax", "sigmoid"])
+@pytest.mark.parametrize("agnostic", [False, True], ids=["by class", "agnostic"])
+def test_equal_scores_rank_by_class_and_default_box(run, spec, agnostic):
+    """Raw scores of three values only, as int8 networks come near to."""
+    locations, raw_scores, defaults = case(spec, seed=11, batch=2)
+    raw_scores = np.where(raw_scores > -1.5, 2.0, np.where(raw_scores > -2, 1.0, -9.0)).astype(np.float32)
+    raw_scores[..., 0] = -9
+    selection = Selection(0.05, NmsFigures(0.45, 400, 200, class_agnostic=agnostic))
+    boxes, scores, class_ids, images = run(locations, raw_scores, defaults, spec, selection)
+    assert len(np.unique(scores.round(4))) < len(scores) / 3
+    for image in range(2):
+        of_image = images == image
+        order = np.lexsort((class_ids[of_image], -scores[of_image])) if not agnostic else np.arange(of_image.sum())
+        assert order.tolist() == list(range(of_image.sum()))
+    for a, b in zip(
+        (boxes, scores, class_ids, images), in_torch(locations, raw_scores, defaults, spec, selection), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 @IMPLEMENTATIONS
 def test_order_and_range(run):
     boxes, scores, _, images = run(*case(SOFTMAX, seed=2), SOFTMAX, Selection(0.05, NmsFigures()))
@@ -153,5 +229,4 @@ def test_on_cuda_as_on_the_cpu():
     selection = Selection(0.2, NmsFigures())
     on_cuda = postprocess.postprocess(*(torch.from_numpy(part).cuda() for part in inputs), SOFTMAX, selection)
     for a, b in zip(on_cuda, in_torch(*inputs, SOFTMAX, selection), strict=True):
-        assert a.is_cuda
-        np.testing.assert_allclose(a.cpu(), b, atol=1e-5)
+        np.testing.assert_allclose(a, b, atol=1e-5)

@@ -30,7 +30,7 @@ def detect(network, spec, image, selection):
         assert (spec.normalisation.colour, spec.normalisation.std) == ("rgb", (1, 1, 1))
         raw = network((image * 255 - torch.tensor(spec.normalisation.mean)[:, None, None])[None])
         boxes, scores, class_ids, _ = postprocess(*raw, torch.from_numpy(default_boxes(spec.boxes)), spec, selection)
-    return boxes.numpy() * 300, scores.numpy(), class_ids.numpy() + 1
+    return boxes * 300, scores, class_ids + 1
 
 
 def test_seeded_expectation(shared):

@@ -34,7 +34,7 @@ def detect(checkpoint, image, score, nms=None):
         raw = network(((image * 255 - mean) / std)[None])
         defaults = torch.from_numpy(default_boxes(spec.boxes))
         boxes, scores, class_ids, _ = postprocess(*raw, defaults, spec, Selection(score, nms or spec.nms))
-    return boxes.numpy() * image.shape[1], scores.numpy(), class_ids.numpy() + 1
+    return boxes * image.shape[1], scores, class_ids + 1
 
 
 def test_the_seeded_expectation_of_ssdlite(shared, tmp_path):
