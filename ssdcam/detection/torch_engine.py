@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.detection.cuda_graphs import GraphedNetwork
 from ssdcam.errors import CheckpointError, UnavailableError, WrongUsageError
 from ssdcam.ssd import host
 from ssdcam.ssd.architectures import build_network
@@ -81,18 +82,25 @@ class TorchEngine:
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._normalise = Normalise(checkpoint.spec.normalisation).to(self._device)
         self._defaults = torch.from_numpy(default_boxes(checkpoint.spec.boxes)).to(self._device)
+        self._graphed = GraphedNetwork(self._forward, self._device) if self._device.type == "cuda" else None
 
     @torch.inference_mode()
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Locations and raw scores of a batch ``(B, H, W, 3)``, BGR, on the engine's device."""
-        pixels = torch.from_numpy(batch).to(self._device)
-        locations, raw_scores = self._network(self._normalise(pixels).to(self._dtype))
+        if self._graphed and len(batch):
+            locations, raw_scores = self._graphed(batch)
+        else:
+            locations, raw_scores = self._forward(torch.from_numpy(batch).to(self._device))
         if locations.shape[1] != len(self._defaults):
             raise CheckpointError(
                 f"the checkpoint is wrong: it lays out {len(self._defaults)} default boxes, "
                 f"but its network predicts {locations.shape[1]}"
             )
         return locations, raw_scores
+
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        outputs: tuple[Tensor, Tensor] = self._network(self._normalise(pixels).to(self._dtype))
+        return outputs
 
     @torch.inference_mode()
     def decode(self, locations: Tensor, raw_scores: Tensor, selection: Selection) -> host.PackedBoxes:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -119,6 +120,27 @@ def test_threads(tiny_checkpoint: Checkpoint, threads: None) -> None:
     assert torch.get_num_threads() == 1
     TorchEngine(tiny_checkpoint, "cpu")
     assert torch.get_num_threads() == 1
+
+
+@CUDA
+def test_replays_what_it_recorded(tiny_checkpoint: Checkpoint) -> None:
+    """On CUDA each size of batch is recorded once; other pictures, sizes and earlier results are right all the same."""
+    engine, reference = TorchEngine(tiny_checkpoint, "cuda", "fp32"), TorchEngine(tiny_checkpoint, "cpu", "fp32")
+    batches = [np.stack([pictures.noise(300, 300, 10 * n + k) for k in range(n)]) for n in (1, 3, 1, 3, *range(4, 14))]
+    results = [engine.infer(batch) for batch in batches]
+    for batch, result in zip(batches, results, strict=True):
+        for actual, expected in zip(result, reference.infer(batch), strict=True):
+            np.testing.assert_allclose(actual.cpu(), expected, atol=2e-2)
+
+
+@CUDA
+def test_replays_from_several_threads(tiny_checkpoint: Checkpoint) -> None:
+    engine = TorchEngine(tiny_checkpoint, "cuda", "fp32")
+    batches = [pictures.noise(300, 300, k)[None] for k in range(40)]
+    expected = [engine.infer(batch)[1].cpu() for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for result, wanted in zip(pool.map(engine.infer, batches), expected, strict=True):
+            torch.testing.assert_close(result[1].cpu(), wanted)
 
 
 def test_takes_no_gradients(tiny_checkpoint: Checkpoint, batch: np.ndarray) -> None:
