@@ -45,12 +45,12 @@ def test_normalises_as_the_checkpoint_says(
     normal = (colours.astype(np.float64) - normalisation.mean) / normalisation.std
     with torch.no_grad():
         expected = network(torch.tensor(normal.transpose(0, 3, 1, 2), dtype=torch.float32))
-    for actual, wanted in zip(TorchEngine(checkpoint, "cpu").infer(batch), expected, strict=True):
+    for actual, wanted in zip(TorchEngine(checkpoint, "cpu", "fp32").infer(batch), expected, strict=True):
         np.testing.assert_allclose(actual.numpy(), wanted.numpy(), rtol=1e-3, atol=1e-3)
 
 
 def test_says_what_it_is(tiny_checkpoint: Checkpoint) -> None:
-    engine = TorchEngine(tiny_checkpoint, "cpu")
+    engine = TorchEngine(tiny_checkpoint, "cpu", "fp32")
     assert (engine.name, engine.device, engine.precision) == ("torch", "cpu", "fp32")
 
 
@@ -58,7 +58,8 @@ def test_auto_takes_the_best_there_is(tiny_checkpoint: Checkpoint) -> None:
     engine = TorchEngine(tiny_checkpoint)
     kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     assert engine.device.partition(":")[0] == kind
-    assert engine.precision == ("fp16" if kind == "cuda" else "fp32")
+    bf16 = kind == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    assert engine.precision == ("fp16" if kind == "cuda" else "bf16" if bf16 else "fp32")
 
 
 def differences(checkpoint: Checkpoint, batch: np.ndarray, device: str, precision: str) -> tuple[float, float]:
