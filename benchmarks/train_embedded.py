@@ -1,11 +1,12 @@
-"""Train the embedded detector again, as the one in weights/ was, and write its model card's figures.
+"""Train the embedded detectors again, as those in weights/ were, and write their model cards' figures.
 
     python benchmarks/train_embedded.py --coco DATA --voc DATA --start detect.tflite -o out [coco] [voc]
 
 DATA: COCO with train.json and val.json, VOC with the sets train and val. The start is TensorFlow's COCO SSD (see
-weights/README.md). It is first trained for all 80 classes (coco), then for VOC's 20 (voc). Every step is a command of
-ssdcam, printed before it runs; a run that was stopped goes on where it was. On a CPU the result repeats bit for bit
-only with the same number of threads and the same torch; elsewhere it is as good, not the same.
+weights/README.md). `coco` is one stage; `voc` goes through all 80 classes at its larger input twice before it learns
+VOC's 20. Every stage is a command of ssdcam, printed before it runs; a run that was stopped goes on where it was. On a
+CPU the result repeats bit for bit only with the same number of threads and the same torch; elsewhere it is as good, not
+the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from ssdcam.checkpoints.labels import VOC
@@ -25,10 +27,38 @@ SIDE = 364
 """Of the input: maps of 23, 12 and 6 cells, each at the step in pixels that it has at 300."""
 
 COMMON = "--batch-norm --freeze 5 --batch 16 --balance 0.02 --seed 0".split()
-TRAIN = {
-    "coco": "--epochs 18 --lr 1.5e-4 --eval-every 3 --keep-start 0.5".split(),
-    "voc": "--epochs 3 --lr 1e-4 --eval-every 3 --keep-start 0.3".split(),
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run of ``ssdcam train``; ``{...}`` in its words stands for what is given, and for other stages' checkpoints."""
+
+    name: str
+    words: str
+
+
+STAGES = {
+    "coco": (
+        Stage("coco", "{coco} {voc} -m {start} --teacher {start} --epochs 2 --lr 1e-4 --eval-every 2 --keep-start 0.4"),
+    ),
+    "voc": (
+        Stage(
+            "large",
+            "{coco} {voc} -m {start} --input-size {side} --boxes {boxes} "
+            "--epochs 18 --lr 1.5e-4 --eval-every 3 --keep-start 0.5",
+        ),
+        Stage(
+            "taught",
+            "{coco} {voc} -m {large} --teacher {large} --epochs 8 --lr 1e-4 --eval-every 2 --keep-start 0.4",
+        ),
+        Stage(
+            "voc",
+            "{voc} {coco} -m {taught} --classes {classes} --val {voc} "
+            "--epochs 4 --lr 1e-4 --eval-every 4 --keep-start 0.5",
+        ),
+    ),
 }
+"""Of each embedded detector."""
 
 
 def boxes_in_pixels(side: int) -> BoxLayout:
@@ -59,23 +89,23 @@ def ssdcam(*arguments: object) -> str:
 
 
 def train(name: str, given: argparse.Namespace) -> Path:
-    """Train one, or go on; its best checkpoint."""
-    folder = given.output / name
-    how = [*COMMON, *TRAIN[name], "--resume", "-o", folder]
-    if name == "coco":
-        boxes = given.output / "boxes.json"
-        boxes.write_text(json.dumps(as_json(boxes_in_pixels(SIDE)), indent=1) + "\n")
-        how += ["-m", given.start, "--input-size", SIDE, "--boxes", boxes]
-        ssdcam("train", given.coco, given.voc, *how)
-    else:
-        how += ["-m", given.output / "coco" / "last.safetensors", "--classes", ",".join(VOC), "--val", given.voc]
-        ssdcam("train", given.voc, given.coco, *how)
-    return Path(folder) / "best.safetensors"
+    """Train one, or go on; its checkpoint."""
+    boxes = given.output / "boxes.json"
+    boxes.write_text(json.dumps(as_json(boxes_in_pixels(SIDE)), indent=1) + "\n")
+    known = {"coco": given.coco, "voc": given.voc, "start": given.start, "side": SIDE, "boxes": boxes}
+    known["classes"] = ",".join(VOC)
+    for stage in STAGES[name]:
+        folder = given.output / stage.name
+        words = [word.format(**known) for word in stage.words.split()]
+        ssdcam("train", *words, *COMMON, "--resume", "-o", folder)
+        last = folder / "last.safetensors"
+        known.setdefault(stage.name, last)
+    return Path(last)
 
 
-def table(data: Path, metric: str, best: Path) -> str:
+def table(data: Path, metric: str, model: Path) -> str:
     """A model card's figures: all classes and each, best first, in Markdown."""
-    result = json.loads(ssdcam("eval", data, "--metric", metric, "-m", best, "--json"))
+    result = json.loads(ssdcam("eval", data, "--metric", metric, "-m", model, "--json"))
     classes = sorted(result["classes"].items(), key=lambda one: -(one[1] or 0))
     rows = [f"**all** {result['map']:.4f}", *(f"{label} {ap:.3f}" for label, ap in classes if ap is not None)]
     return f"{data.name}, {metric}: " + ", ".join(rows)
@@ -96,11 +126,11 @@ def main() -> None:
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     for name in given.names:
-        best = train(name, given)
-        shutil.copyfile(best, given.output / f"{name}.safetensors")
-        tables = [table(given.voc, "voc07", best)]
+        last = train(name, given)
+        shutil.copyfile(last, given.output / f"{name}.safetensors")
+        tables = [table(given.voc, "voc07", last)]
         if name == "coco":
-            tables.append(table(given.coco / "val.json", "coco", best))
+            tables.append(table(given.coco / "val.json", "coco", last))
         (given.output / f"{name}.md").write_text("\n\n".join(tables) + "\n")
 
 

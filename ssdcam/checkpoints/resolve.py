@@ -17,7 +17,7 @@ from ssdcam.errors import CheckpointError, WrongUsageError
 from ssdcam.files import exists
 
 # The embedded detectors, the default first; package data of ssdcam.weights.
-EMBEDDED: tuple[str, ...] = ("voc",)
+EMBEDDED: tuple[str, ...] = ("voc", "coco")
 
 
 def open_checkpoint(
