@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from email.message import Message
@@ -289,7 +290,9 @@ def _alone(target: Path) -> Iterator[None]:
         for kind, ending in ((FileLock, "lock"), (SoftFileLock, "mark")):
             lock = kind(target.with_name(f".{target.name}.{ending}"))
             try:
-                lock.acquire(timeout=0)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # that it takes a mark in place of a lock
+                    lock.acquire(timeout=0)
                 break
             except Timeout:
                 note(f"{target}: another process is downloading it: waiting")
