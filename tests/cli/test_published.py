@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -90,12 +89,7 @@ def here(tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         ]
         (tmp_path / "table.json").write_text(json.dumps(table))
         command = [sys.executable, str(Path(__file__).with_name("published_here.py")), str(tmp_path / "table.json")]
-        # The folder of a script stands first in the path of Python, which must find the project's own package.
-        root = str(Path(__file__).parents[2])
-        env = {
-            "SSDCAM_HOME": str(tmp_path / "cache"),
-            "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]),
-        }
+        env = {"SSDCAM_HOME": str(tmp_path / "cache")}
         yield Here(web, tmp_path, faces, command, env, tmp_path / "cache/weights/version-test-320.pth")
 
 
@@ -293,7 +287,8 @@ class TestUse:
         (here.folder / "data").mkdir()
         (here.folder / "a.mp4").touch()
         url = f"{here.web.address}/version-test-320.pth"
-        line = f"error: small-faces is not here, and ssdcam is offline: fetch {url} in another way and put it at {here.path}"
+        by_hand = f"fetch {url} in another way and put it at {here.path}"
+        line = f"error: small-faces is not here, and ssdcam is offline: {by_hand}"
         by_option = here.run(*arguments, "--offline")
         by_environment = here.run(*arguments, SSDCAM_OFFLINE="1")
         for done in (by_option, by_environment):
