@@ -35,7 +35,7 @@ Progress = Callable[[int, int | None], None]
 
 _TIMEOUT = 30.0  # seconds without a byte until a connection counts as broken
 _TRIES = 4  # in a row that bring nothing new
-_PAUSE = 0.5  # seconds before the second try; twice as long before each further one
+_PAUSE = 0.25  # seconds before another try; twice as long after each that brought nothing
 _BLOCK = 2**18
 _PASSING = (408, 425, 429)  # answers that may be others soon, as those of 500 and more
 

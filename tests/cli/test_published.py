@@ -21,6 +21,8 @@ from ssdcam.checkpoints.published import PUBLISHED
 from .. import pictures
 from ..checkpoints.families.small import save_faces
 from ..checkpoints.web import Web, nowhere, serving
+from ..datasets import made
+from ..media.sources.videos import make_video
 from .commands import Terminal
 from .running import GUARD, one_line, records, run, start
 
@@ -156,7 +158,7 @@ class TestDownload:
     def test_a_name_that_is_none_is_told_before(self, here: Here) -> None:
         done = here.run("weights", "download", "small-faces", "smal-faces")
         assert (done.returncode, done.stdout) == (2, "")
-        assert one_line(done.stderr).endswith("`ssdcam weights list` shows; did you mean small-faces?")
+        assert "`ssdcam weights list` shows; did you mean small-faces" in one_line(done.stderr)
         assert not here.web.asked
 
     def test_an_interrupted_one_goes_on(self, here: Here) -> None:
@@ -276,16 +278,17 @@ class TestUse:
             ("image", "a.jpg", "-m", "small-faces"),
             ("video", "a.mp4", "--json", "-m", "small-faces"),
             ("webcam", "a.mp4", "--no-window", "--json", "-m", "small-faces"),
-            ("eval", "data", "-m", "small-faces"),
-            ("boxes", "data", "-m", "small-faces"),
+            ("eval", "voc", "-m", "small-faces"),
+            ("boxes", "voc", "-m", "small-faces"),
+            ("train", "voc", "-m", "small-faces", "-o", "run", "--resume"),
             ("weights", "info", "small-faces"),
             ("weights", "convert", "small-faces", "-o", "out.safetensors"),
             ("weights", "download", "small-faces"),
         ],
     )
     def test_offline(self, arguments: tuple[str, ...], here: Here) -> None:
-        (here.folder / "data").mkdir()
-        (here.folder / "a.mp4").touch()
+        made.voc(here.folder / "voc")
+        make_video(here.folder / "a.mp4", range(3))
         url = f"{here.web.address}/version-test-320.pth"
         by_hand = f"fetch {url} in another way and put it at {here.path}"
         line = f"error: small-faces is not here, and ssdcam is offline: {by_hand}"
