@@ -83,7 +83,7 @@ model = click.option(
     help="Checkpoint to use, a file or a name of `ssdcam weights list`; the embedded one if not given.",
 )
 
-offline = click.option("--offline", is_flag=True, help="Never touch the network; SSDCAM_OFFLINE=1 does the same.")
+offline = click.option("--offline", is_flag=True, help="Download nothing; SSDCAM_OFFLINE=1 does the same.")
 
 labels = click.option(
     "--labels",
