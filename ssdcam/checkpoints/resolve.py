@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssdcam.checkpoints.caffemodel import read_caffemodel
 from ssdcam.checkpoints.checkpoint import Checkpoint, is_ours, load_checkpoint
 from ssdcam.checkpoints.families import convert_arrays, find_family
 from ssdcam.checkpoints.families.family import BoxSizes
 from ssdcam.checkpoints.labels import read_labels
+from ssdcam.checkpoints.published import PUBLISHED, Published
 from ssdcam.checkpoints.state_files import is_npz, read_npz, read_safetensors, read_torch
 from ssdcam.checkpoints.tflite import FILE_IDENTIFIER, load_tflite
 from ssdcam.errors import CheckpointError, WrongUsageError
 from ssdcam.files import exists
+from ssdcam.notes import note
+
+if TYPE_CHECKING:
+    from ssdcam.checkpoints.download import Progress
 
 # The embedded detectors, the default first; package data of ssdcam.weights.
 EMBEDDED: tuple[str, ...] = ("voc", "coco")
@@ -26,23 +34,26 @@ def open_checkpoint(
     *,
     family: str | None = None,
     boxes: BoxSizes | None = None,
+    offline: bool = False,
 ) -> Checkpoint:
     """Find and read a checkpoint.
 
     Args:
-        model: a file of any supported family, the name of an embedded detector, or None for the default one.
+        model: a file of any supported family; or the name of an embedded detector, or of a published one, which is
+            downloaded when it is first used; or None for the default one.
         labels: a text file with a name a line, to use instead of the checkpoint's names.
         family: whose checkpoint a file of another code base is; told by its keys if not given.
         boxes: ``voc`` or ``coco``, where such a file's keys do not tell which default boxes it has.
+        offline: never touch the network; so it is, too, where the environment has SSDCAM_OFFLINE=1.
 
     Raises:
         WrongUsageError: there is no such model or family, the label file is for another number of classes, or
-            ``family`` or ``boxes`` is given for a checkpoint that says itself what it is.
-        CheckpointError: the file cannot be read or understood.
+            ``family`` or ``boxes`` is given for a checkpoint of which is known what it is.
+        CheckpointError: the file cannot be downloaded, read or understood.
     """
     if family is not None:
         find_family(family)
-    checkpoint = _open(model, family, boxes)
+    checkpoint = _open(model, family, boxes, offline)
     if labels is None:
         return checkpoint
     names = read_labels(labels)
@@ -51,17 +62,89 @@ def open_checkpoint(
     return replace(checkpoint, spec=replace(checkpoint.spec, labels=names))
 
 
-def _open(model: str | Path | None, family: str | None, boxes: BoxSizes | None) -> Checkpoint:
-    if model is None:
-        model = EMBEDDED[0]
-    if str(model) in EMBEDDED:
-        _refuse_choices(model, family, boxes)
-        with resources.as_file(resources.files("ssdcam.weights") / f"{model}.safetensors") as path:
+def fetch(model: str | Path | None, *, offline: bool = False, progress: Progress | None = None) -> Path | None:
+    """Have a published checkpoint in the cache folder.
+
+    Args:
+        model: as :func:`open_checkpoint` takes it.
+        offline: never touch the network.
+        progress: is told how far a download is.
+
+    Returns:
+        The file; None if the model is no published one.
+
+    Raises:
+        CheckpointError: it is not there and cannot be downloaded.
+    """
+    published = None if model is None else _find_published(model)
+    return None if published is None else obtain(published, offline=offline, progress=progress)
+
+
+def obtain(published: Published, *, offline: bool = False, progress: Progress | None = None) -> Path:
+    """The file of a published checkpoint, which is downloaded if it is not there.
+
+    Raises:
+        CheckpointError: it is not there and cannot be downloaded.
+    """
+    path = published.path
+    if _is_file(path):
+        return path
+    from ssdcam.checkpoints.download import by_hand, download
+
+    if offline or os.environ.get("SSDCAM_OFFLINE", "0") not in ("", "0"):
+        raise CheckpointError(f"{published.name} is not here, and ssdcam is offline: {by_hand(published.url, path)}")
+    size = f" ({published.megabytes:g} MB)" if published.megabytes else ""
+    note(f"downloading {published.name}{size} from {published.url} to {path}")
+
+    # A hash says that it is the file that was published; where there is none, it is read before it is kept.
+    def check(part: Path) -> None:
+        if not published.sha256:
+            _load(part, published.family, None)
+
+    digest = download(published.url, path, sha256=published.sha256, check=check, progress=progress)
+    if digest and not published.sha256:
+        note(f"{published.name}: its publisher states no hash to check it by; the SHA-256 of what came is {digest}")
+    return path
+
+
+def _find_published(model: str | Path) -> Published | None:
+    """An existing file wins over a name."""
+    return None if _is_file(Path(model)) else PUBLISHED.get(str(model))
+
+
+def _open(model: str | Path | None, family: str | None, boxes: BoxSizes | None, offline: bool) -> Checkpoint:
+    if model is None or (str(model) in EMBEDDED and not _is_file(Path(model))):
+        name = str(model or EMBEDDED[0])
+        _refuse_choices(name, family, boxes)
+        with resources.as_file(resources.files("ssdcam.weights") / f"{name}.safetensors") as path:
             return load_checkpoint(path)
+    if published := _find_published(model):
+        _refuse_choices(model, family, boxes)
+        return _with_origin(_load(obtain(published, offline=offline), published.family, None), published)
     path = Path(model)
     if not exists(path):
-        raise WrongUsageError(f"{model}: no such checkpoint file")
+        raise WrongUsageError(no_such(str(model)))
     return _load(path, family, boxes)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether something is there that is no folder, which many a data set has: ``voc``, ``coco``."""
+    return exists(path) and not path.is_dir()
+
+
+def _with_origin(checkpoint: Checkpoint, published: Published) -> Checkpoint:
+    """What it was converted to later says where it came from."""
+    provenance = {**checkpoint.spec.provenance, "url": published.url, "licence": published.facts.licence}
+    return replace(checkpoint, spec=replace(checkpoint.spec, provenance=provenance))
+
+
+def no_such(model: str) -> str:
+    """The complaint about what is neither a file nor a name, with names that are like it."""
+    if Path(model).suffix or Path(model).name != model:
+        return f"{model}: no such checkpoint file"
+    close = get_close_matches(model, [*EMBEDDED, *PUBLISHED], cutoff=0.5)
+    hint = f"; did you mean {', '.join(close)}?" if close else ""
+    return f"{model}: no such checkpoint file, nor a name that `ssdcam weights list` shows{hint}"
 
 
 def _load(path: Path, family: str | None, boxes: BoxSizes | None) -> Checkpoint:
@@ -97,4 +180,4 @@ def _load(path: Path, family: str | None, boxes: BoxSizes | None) -> Checkpoint:
 
 def _refuse_choices(model: str | Path, family: str | None, boxes: BoxSizes | None) -> None:
     if family or boxes:
-        raise WrongUsageError(f"{model} says itself what it is: --family and --boxes are for others' checkpoints")
+        raise WrongUsageError(f"what {model} is, is known: --family and --boxes are for other checkpoints")

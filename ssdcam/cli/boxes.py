@@ -31,6 +31,7 @@ _PAPERS = "ssd300-vgg16"
 @click.option("-m", "--model", metavar="NAME|PATH", help="Checkpoint that the boxes are for.")
 @click.option("--arch", metavar="NAME", help=f"Architecture that they are for; default: {_PAPERS}, the paper's.")
 @options.arch_size
+@options.family
 @click.option("--split", default="train", show_default=True, help="Part of the data to look at.")
 @click.option(
     "--clusters",
@@ -52,6 +53,7 @@ _PAPERS = "ssd300-vgg16"
     metavar="FILE.png",
     help="Draw the data's box shapes with the network's own default boxes and those found.",
 )
+@options.offline
 @options.yes
 @options.verbosity
 def command(
@@ -60,12 +62,14 @@ def command(
     arch: str | None,
     arch_options: tuple[str, ...],
     input_size: int | None,
+    family: str | None,
     split: str,
     clusters: int | None,
     seed: int,
     as_json: bool,
     output: Path | None,
     plot: Path | None,
+    offline: bool,
     yes: bool,
 ) -> None:
     """Find default boxes for data sets in VOC, COCO or YOLO layout: k-means over their boxes' shapes.
@@ -85,7 +89,7 @@ def command(
         check_plotting()
     if model is None and arch is None:
         arch = _PAPERS
-    own, _ = options.network(("object",), model, arch, arch_options, input_size)
+    own, _ = options.network(("object",), model, arch, arch_options, input_size, family=family, offline=offline)
     datasets = [options.open_part(path, split) for path in data]
     console.tell_problems([line for dataset in datasets for line in dataset.problems])
     truths = _truths(datasets, own.input_size)

@@ -22,7 +22,7 @@ _COMMANDS = {
     "train": "Train an SSD on your own classes.",
     "eval": "Score a detector, or records made elsewhere.",
     "boxes": "Find default boxes that suit a data set.",
-    "weights": "Look at checkpoints and convert them.",
+    "weights": "List, download, look at and convert checkpoints.",
 }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ssdcam.cli import console
+from ssdcam.cli import console, progress
 from ssdcam.errors import WrongUsageError
 
 if TYPE_CHECKING:
@@ -76,7 +76,14 @@ verbosity = _together(
     ),
 )
 
-model = click.option("-m", "--model", metavar="NAME|PATH", help="Checkpoint to use; the embedded one if not given.")
+model = click.option(
+    "-m",
+    "--model",
+    metavar="NAME|PATH",
+    help="Checkpoint to use, a file or a name of `ssdcam weights list`; the embedded one if not given.",
+)
+
+offline = click.option("--offline", is_flag=True, help="Download nothing; SSDCAM_OFFLINE=1 does the same.")
 
 labels = click.option(
     "--labels",
@@ -85,12 +92,14 @@ labels = click.option(
     help="Class names, one a line, for a checkpoint that has none.",
 )
 
+family = click.option(
+    "--family",
+    metavar="NAME",
+    help="Whose checkpoint another code base's is, where it does not tell; README.md has the names.",
+)
+
 foreign = _together(
-    click.option(
-        "--family",
-        metavar="NAME",
-        help="Whose checkpoint another code base's is, where it does not tell; README.md has the names.",
-    ),
+    family,
     click.option(
         "--boxes",
         type=click.Choice(["voc", "coco"]),
@@ -143,6 +152,7 @@ detection = _together(
     labels,
     foreign,
     click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads to use; default: all cores."),
+    offline,
 )
 
 records = click.option(
@@ -207,6 +217,7 @@ def load_detector(
     family: str | None,
     boxes: Any,
     threads: int | None,
+    offline: bool,
 ) -> Detector:
     """The detector that the detection options describe."""
     from ssdcam.detection.detector import load
@@ -214,6 +225,7 @@ def load_detector(
     names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
     if names == []:
         raise WrongUsageError("--classes names no class")
+    fetch(model, family, boxes, offline)
     return load(
         model,
         score=score,
@@ -227,7 +239,30 @@ def load_detector(
         engine=engine,
         precision=precision,
         threads=threads,
+        offline=offline,
     )
+
+
+def fetch(model: str | Path | None, family: str | None, boxes: str | None, offline: bool) -> None:
+    """Download what ``-m`` names, if need be, with a bar where someone sees it.
+
+    With ``--family`` or ``--boxes`` it is no published one, or wrong usage: that is told when it is opened.
+    """
+    from ssdcam.checkpoints import resolve
+
+    if model is not None and not (family or boxes):
+        with progress.download() as show:
+            resolve.fetch(model, offline=offline, progress=show)
+
+
+def open_checkpoint(
+    model: str | Path | None, labels: Path | None = None, *, family: str | None, boxes: Any, offline: bool
+) -> Checkpoint:
+    """The checkpoint that ``-m`` and the options about it describe, downloaded if need be."""
+    from ssdcam.checkpoints import resolve
+
+    fetch(model, family, boxes, offline)
+    return resolve.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
 
 
 def open_part(path: Path, split: str) -> Dataset:
@@ -238,24 +273,32 @@ def open_part(path: Path, split: str) -> Dataset:
 
 
 def network(
-    labels: tuple[str, ...], model: str | None, arch: str | None, arch_options: Sequence[str], side: int | None
+    labels: tuple[str, ...],
+    model: str | None,
+    arch: str | None,
+    arch_options: Sequence[str],
+    side: int | None,
+    *,
+    family: str | None = None,
+    offline: bool = False,
 ) -> tuple[ModelSpec, Checkpoint | None]:
-    """The network that ``-m``, ``--arch``, ``--arch-option`` and ``--input-size`` describe, for some labels.
+    """The network that ``-m`` or ``--arch``, and the options about them, describe, for some labels.
 
     Returns:
         Its spec, and the checkpoint that it is of; None of an architecture alone.
     """
-    from ssdcam.checkpoints.resolve import open_checkpoint
     from ssdcam.ssd.architectures import architecture, map_sizes, new_spec
     from ssdcam.training.transfer import retarget
 
     size = (side, side) if side else None
     if model is None and arch is not None:
+        if family:
+            raise WrongUsageError("--family is for a checkpoint: give -m as well")
         try:
             return new_spec(arch, labels, input_size=size, options=_arch_options(arch_options)), None
         except ValueError as error:
             raise WrongUsageError(str(error)) from error
-    checkpoint = open_checkpoint(model)
+    checkpoint = open_checkpoint(model, family=family, boxes=None, offline=offline)
     spec = retarget(checkpoint.spec, labels)
     if arch not in (None, spec.architecture) or arch_options:
         raise WrongUsageError(f"{model} is {spec.architecture}: give either -m or --arch")

@@ -34,6 +34,7 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
 @click.command("train")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA...")
 @click.option("-m", "--model", metavar="NAME|PATH", help="Checkpoint to start from; the embedded one if not given.")
+@options.family
 @click.option("--arch", metavar="NAME", help="Start from random weights: ssd300-mobilenet-v1, ssd300-vgg16, ...")
 @options.arch_size
 @click.option(
@@ -156,6 +157,7 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
               help="Evaluate this often, and at the end.")  # fmt: skip
 @click.option("--log-every", type=click.IntRange(1), default=50, show_default=True, metavar="STEPS",
               help="Write a line of log.csv this often, and after every epoch.")  # fmt: skip
+@options.offline
 @click.option("--fp32-weights", is_flag=True, help="Save checkpoints in float32, at twice the size.")
 @options.verbosity
 def command(data: tuple[Path, ...], output: Path, resume: bool, threads: int | None, **given: Any) -> None:
@@ -207,9 +209,8 @@ def command(data: tuple[Path, ...], output: Path, resume: bool, threads: int | N
 
     teacher = None
     if given["teacher"]:
-        from ssdcam.checkpoints.resolve import open_checkpoint
-
-        teacher = Teacher(open_checkpoint(given["teacher"]), start.spec, device)
+        known = options.open_checkpoint(given["teacher"], family=None, boxes=None, offline=given["offline"])
+        teacher = Teacher(known, start.spec, device)
     with _stopping() as stop, _progress() as progress:
         evaluate = _scorer(evaluated, given["device"], given["metric"], stop) if evaluated else None
         trainer = Trainer(start, store, settings, output, Hooks(evaluate, progress, stop, note), share, teacher)
@@ -296,7 +297,10 @@ def _start(
     from ssdcam.training.transfer import fresh, transfer
 
     model, seed = given["model"], given["seed"]
-    spec, old = options.network(labels, model, given["arch"], given["arch_options"], given["input_size"])
+    spec, old = options.network(
+        labels, model, given["arch"], given["arch_options"], given["input_size"],
+        family=given["family"], offline=given["offline"],
+    )  # fmt: skip
     if given["boxes"]:
         spec = _with_boxes(spec, given["boxes"])
     if given["classification"]:

@@ -1,4 +1,4 @@
-"""``ssdcam weights``: checkpoints as files."""
+"""``ssdcam weights``: checkpoints by name and as files."""
 
 from __future__ import annotations
 
@@ -8,18 +8,93 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssdcam.cli import console, options, session
-from ssdcam.errors import WrongUsageError
+from ssdcam.cli import console, options, progress, session
+from ssdcam.errors import SsdcamError, WrongUsageError
 from ssdcam.files import exists, same_file
 
 if TYPE_CHECKING:
     from ssdcam.checkpoints.checkpoint import Checkpoint
     from ssdcam.checkpoints.families.family import BoxSizes
+    from ssdcam.checkpoints.known import Known
 
 
 @click.group("weights", no_args_is_help=False)
 def command() -> None:
-    """Look at checkpoints and convert them."""
+    """List, download, look at and convert checkpoints."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="The same and more as JSON.")
+@options.verbosity
+def list_(as_json: bool) -> None:
+    """Show the names that -m takes: embedded and published detectors, and which are here."""
+    from ssdcam.checkpoints.known import all_known
+
+    known = all_known()
+    if as_json:
+        click.echo(json.dumps([_to_json(one) for one in known], ensure_ascii=False))
+        return
+    table = [("name", "labels", "size", "mAP", "", "licence", "here"), *map(_row, known)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        click.echo("  ".join(f"{text:{width}}" for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _row(one: Known) -> tuple[str, ...]:
+    facts = one.facts
+    return (
+        one.name,
+        facts.labels,
+        f"{one.megabytes:5.1f} MB" if one.megabytes else "-",
+        "-" if facts.map is None else f"{facts.map:.3f}",
+        facts.metric or "",
+        facts.licence,
+        console.printable(str(one.path)) if one.path else "embedded" if one.published is None else "-",
+    )
+
+
+def _to_json(one: Known) -> dict[str, object]:
+    facts, published = one.facts, one.published
+    return {
+        "name": one.name,
+        "embedded": published is None,
+        "labels": facts.labels,
+        "megabytes": one.megabytes,
+        "map": facts.map,
+        "metric": facts.metric,
+        "licence": facts.licence,
+        "path": None if one.path is None else str(one.path),
+        "publisher": published and published.publisher,
+        "url": published and published.url,
+        "sha256": published and published.sha256,
+    }
+
+
+@command.command("download")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@options.offline
+@options.verbosity
+def download(names: tuple[str, ...], offline: bool) -> None:
+    """Download published checkpoints, and say where they are.
+
+    One that is there is checked again by its hash. What was cut off goes on where it stopped.
+    """
+    from ssdcam.checkpoints.known import check_name, have
+
+    for name in names:
+        check_name(name)
+    failed = False
+    for name in dict.fromkeys(names):
+        try:
+            with progress.download() as show:
+                path = have(name, offline=offline, progress=show)
+        except SsdcamError as error:
+            failed = True
+            console.log.error("%s", error)
+        else:
+            click.echo(console.printable(f"{name}: {path or 'comes along with ssdcam'}"))
+    if failed:
+        raise click.exceptions.Exit(1)
 
 
 @command.command("info")
@@ -27,13 +102,15 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Everything the checkpoint says, as JSON.")
 @options.labels
 @options.foreign
+@options.offline
 @options.verbosity
-def info(model: str, as_json: bool, labels: Path | None, family: str | None, boxes: BoxSizes | None) -> None:
-    """Say what a checkpoint is."""
+def info(
+    model: str, as_json: bool, labels: Path | None, family: str | None, boxes: BoxSizes | None, offline: bool
+) -> None:
+    """Say what a checkpoint is; a published one is downloaded first."""
     from ssdcam.checkpoints.checkpoint import spec_to_json
-    from ssdcam.checkpoints.resolve import open_checkpoint
 
-    checkpoint = open_checkpoint(model, labels, family=family, boxes=boxes)
+    checkpoint = options.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
     if as_json:
         click.echo(json.dumps(spec_to_json(checkpoint.spec), ensure_ascii=False))
     else:
@@ -74,14 +151,20 @@ def _facts(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 )
 @options.labels
 @options.foreign
+@options.offline
 @options.yes
 @options.verbosity
 def convert(
-    source: Path, output: Path, labels: Path | None, family: str | None, boxes: BoxSizes | None, yes: bool
+    source: Path,
+    output: Path,
+    labels: Path | None,
+    family: str | None,
+    boxes: BoxSizes | None,
+    offline: bool,
+    yes: bool,
 ) -> None:
-    """Turn any supported checkpoint into one file that says all that is needed to run it."""
+    """Turn any supported checkpoint, a file or a name, into one file that says all that is needed to run it."""
     from ssdcam.checkpoints.checkpoint import save_checkpoint
-    from ssdcam.checkpoints.resolve import open_checkpoint
 
     if output.suffix != ".safetensors":
         raise WrongUsageError(f"{output}: the output's name must end in .safetensors")
@@ -91,6 +174,6 @@ def convert(
         raise WrongUsageError(f"{output}: is the input itself; give another name")
     if exists(output):
         session.agree_on_overwriting([output], yes)
-    checkpoint = open_checkpoint(source, labels, family=family, boxes=boxes)
+    checkpoint = options.open_checkpoint(source, labels, family=family, boxes=boxes, offline=offline)
     save_checkpoint(checkpoint, output)
     click.echo(console.printable(f"{output}: {checkpoint.spec.architecture}, {len(checkpoint.spec.labels)} labels"))

@@ -40,11 +40,13 @@ def load(
     engine: EngineName = "auto",
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto",
     threads: int | None = None,
+    offline: bool = False,
 ) -> Detector:
     """Make a detector.
 
     Args:
-        model: a checkpoint file, or the name of an embedded detector; None is the default one.
+        model: a checkpoint file; or a name that ``ssdcam weights list`` shows, of an embedded detector or of a
+            published one, which is downloaded when it is first used; None is the default embedded one.
         score: boxes below this score are dropped, 0 to 1.
         iou: boxes of a class that overlap by more than this IoU are one object; None is the checkpoint's figure.
         max_det: boxes kept an image; None is the checkpoint's figure.
@@ -56,6 +58,7 @@ def load(
         engine: ``torch``, which is what ``auto`` takes, or ``openvino``: faster on CPUs, and an extra to install.
         precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
         threads: CPU threads that the engine and OpenCV may use (torch: in the whole process); None leaves theirs.
+        offline: never touch the network; so it is, too, where the environment has SSDCAM_OFFLINE=1.
 
     Raises:
         SsdcamError: one of its kinds says in a line what is wrong and what to do.
@@ -68,7 +71,8 @@ def load(
         raise WrongUsageError(f"engine {engine!r} is none of {', '.join(get_args(EngineName))}")
     if threads is not None and threads < 1:
         raise WrongUsageError(f"{threads} threads are too few")
-    checkpoint = open_checkpoint(model, None if labels is None else Path(labels), family=family, boxes=boxes)
+    names_file = None if labels is None else Path(labels)
+    checkpoint = open_checkpoint(model, names_file, family=family, boxes=boxes, offline=offline)
     names = [classes] if isinstance(classes, str) else classes
     selection = choose(checkpoint.spec, score=score, iou=iou, max_det=max_det, classes=names)
 

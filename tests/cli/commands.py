@@ -100,9 +100,16 @@ class Terminal:
         arguments: of the script.
         stdout: where results go; None is the terminal.
         cwd: where to run it.
+        command: what stands for the script.
     """
 
-    def __init__(self, *arguments: Argument, stdout: Path | None = None, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: Argument,
+        stdout: Path | None = None,
+        cwd: Path | None = None,
+        command: Sequence[Argument] = (SCRIPT,),
+    ) -> None:
         import pty
 
         self._master, slave = pty.openpty()
@@ -110,7 +117,7 @@ class Terminal:
         env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
         out = stdout.open("wb") if stdout else None
         self._process = subprocess.Popen(
-            [SCRIPT, *arguments],
+            [*command, *arguments],
             stdin=slave,
             stdout=out or slave,
             stderr=slave,

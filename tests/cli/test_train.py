@@ -17,6 +17,7 @@ from ssdcam.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from ssdcam.cli import console, train
 from ssdcam.training.log import read_log
 
+from ..checkpoints.families.small import save_faces
 from ..training.scenes import LABELS, draw, tiny
 from .running import INSTALLED, one_line, run, start
 
@@ -79,6 +80,25 @@ def test_train_from_a_checkpoint_and_again(data: Path, model: Path, tmp_path: Pa
     other = run("train", data, "-m", model, "-o", out, *QUICK, "--resume", "--lr", "0.5", command=INSTALLED)
     assert other.returncode == 1
     assert "lr was 0.0001, not 0.5" in one_line(other.stderr)
+
+
+def test_train_from_another_code_bases_checkpoint(data: Path, tmp_path: Path) -> None:
+    faces = save_faces(tmp_path / "faces.pth")
+    quick = (*QUICK, "--epochs", "1")
+    done = run(
+        "train", data, "-m", faces, "--family", "ultralight-faces", "-o", tmp_path / "run", *quick, command=INSTALLED
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    spec = load_checkpoint(tmp_path / "run" / "last.safetensors").spec
+    assert (spec.architecture, spec.labels) == ("ultralight-faces", LABELS)
+    for arguments, complaint in (
+        (("-m", faces, "--family", "mb1-ssd"), "is no checkpoint of qfgaohao/pytorch-ssd mb1-ssd"),
+        (("--arch", "ssd300-mobilenet-v1", "--family", "mb1-ssd"), "--family is for a checkpoint"),
+        (("--family", "mb1-ssd"), "what voc is, is known"),
+    ):
+        refused = run("train", data, *arguments, "-o", tmp_path / "other", "--resume", *quick, command=INSTALLED)
+        assert refused.returncode in (1, 2)
+        assert complaint in one_line(refused.stderr)
 
 
 def test_photos_that_cannot_be_read_are_named_and_cost_the_exit_code(model: Path, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_the_wrong_family(states, tmp_path):
 
 def test_ours_says_itself_what_it_is(tiny_model):
     for options in ({"family": "amdegroot"}, {"boxes": "voc"}):
-        with pytest.raises(WrongUsageError, match="says itself what it is"):
+        with pytest.raises(WrongUsageError, match="is, is known"):
             open_checkpoint(tiny_model, **options)
 
 
