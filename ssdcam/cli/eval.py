@@ -80,7 +80,8 @@ def command(
 
     from ssdcam.datasets import dataset_splits, open_dataset
     from ssdcam.evaluation import confuse, evaluate
-    from ssdcam.evaluation.plots import check_plotting, draw_confusion, draw_curves, write_figure
+    from ssdcam.evaluation.plots import draw_confusion, draw_curves
+    from ssdcam.plotting import check_plotting, write_figure
 
     if plots:
         check_plotting()
