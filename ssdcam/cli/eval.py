@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ssdcam.evaluation import Evaluation, Metric, Pairing
 
 # What means nothing to records that are there already.
-_DETECTOR_ONLY = ("model", "device", "engine", "precision", "iou", "max_det", "labels", "threads")
+_DETECTOR_ONLY = ("model", "device", "engine", "precision", "calibrate", "iou", "max_det", "labels", "threads")
 
 # VOC's and COCO's own figures take every detection that could count.
 _LEAST_SCORE = 0.01
