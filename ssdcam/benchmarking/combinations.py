@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.detection.devices import device_kind
 from ssdcam.detection.engine import Engine
+from ssdcam.detection.engines import ENGINES
 from ssdcam.errors import WrongUsageError
 
 BASELINE = "torch-eager"
 """Plain torch: what every figure is a ratio to."""
+
+_CALIBRATION_PICTURES = 16  # ranges make int8 accurate, not fast
+
+# What runs, but so slowly (in emulation) that it is only measured when it is asked for.
+_ON_REQUEST = {("torch", "cpu", "fp16")}
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class Combination:
     """One thing to measure.
 
     Attributes:
-        engine: a name from :data:`ENGINES`.
+        engine: a name from ``ssdcam.detection.engines``, or :data:`BASELINE`.
         precision: such as ``fp32``.
         device: such as ``cpu`` or ``cuda:0``.
     """
@@ -37,45 +44,19 @@ class Combination:
         return {"engine": self.engine, "precision": self.precision, "device": self.device}
 
 
-@dataclass(frozen=True)
-class Startable:
-    """An engine to measure.
-
-    Attributes:
-        start: makes it, from checkpoint, device, precision and threads.
-        precisions: those worth trying, by the kind of device (``cpu``, ``cuda``, ``mps``).
-    """
-
-    start: Callable[[Checkpoint, str, str, int | None], Engine]
-    precisions: Mapping[str, Sequence[str]]
-
-
-def _start_eager(checkpoint: Checkpoint, device: str, precision: str, threads: int | None) -> Engine:
-    from ssdcam.benchmarking.eager import EagerEngine
-
-    return EagerEngine(checkpoint, device, precision, threads)
-
-
-def _start_torch(checkpoint: Checkpoint, device: str, precision: Any, threads: int | None) -> Engine:
-    from ssdcam.detection.torch_engine import TorchEngine
-
-    return TorchEngine(checkpoint, device, precision, threads)
-
-
-def _start_openvino(checkpoint: Checkpoint, device: str, precision: Any, threads: int | None) -> Engine:
-    from ssdcam.detection.openvino_engine import OpenVinoEngine
-
-    return OpenVinoEngine(checkpoint, device, precision, threads)
-
-
-ENGINES: Mapping[str, Startable] = {
-    BASELINE: Startable(_start_eager, {"cpu": ("fp32",), "cuda": ("fp32",), "mps": ("fp32",)}),
-    "torch": Startable(
-        _start_torch, {"cpu": ("fp32", "bf16"), "cuda": ("fp32", "fp16", "bf16"), "mps": ("fp32", "fp16")}
-    ),
-    "openvino": Startable(_start_openvino, {"cpu": ("fp32", "bf16", "fp16")}),
+PRECISIONS: Mapping[str, Mapping[str, Sequence[str]]] = {
+    BASELINE: {"cpu": ("fp32",), "cuda": ("fp32",), "mps": ("fp32",)},
+    **{
+        name: {
+            device: sorted(
+                (p for p in own if (name, device, p) not in _ON_REQUEST), key=lambda p: (p != "fp32", own.index(p))
+            )
+            for device, own in kind.precisions.items()
+        }
+        for name, kind in ENGINES.items()
+    },
 }
-"""In the order in which they are measured and shown."""
+"""Of each engine, what it computes in on each kind of device, in the order in which they are measured and shown."""
 
 
 def combinations(
@@ -92,15 +73,37 @@ def combinations(
         WrongUsageError: there is no such engine.
     """
     for name in engines or ():
-        if name not in ENGINES:
-            raise WrongUsageError(f"engine {name!r} is none of {', '.join(ENGINES)}")
+        if name not in PRECISIONS:
+            raise WrongUsageError(f"engine {name!r} is none of {', '.join(PRECISIONS)}")
     found = []
-    for name in dict.fromkeys(engines or ENGINES):
-        own = ENGINES[name].precisions
+    for name in dict.fromkeys(engines or PRECISIONS):
         for device in devices:
-            kind = device.partition(":")[0]
-            if kind not in own and len(devices) > 1:
+            own = PRECISIONS[name].get(device_kind(device))
+            if own is None and len(devices) > 1:
                 continue
-            tried = own.get(kind, ("fp32",)) if precisions is None or name == BASELINE else precisions
+            tried = own or ("fp32",) if precisions is None or name == BASELINE else precisions
             found += [Combination(name, precision, device) for precision in dict.fromkeys(tried)]
     return found
+
+
+def start_engine(combination: Combination, checkpoint: Checkpoint, threads: int | None) -> Engine:
+    """Start what is to be measured; int8 is calibrated on synthetic pictures.
+
+    Raises:
+        SsdcamError: it cannot be had here; the message says why.
+    """
+    if combination.engine == BASELINE:
+        from ssdcam.benchmarking.eager import EagerEngine
+
+        return EagerEngine(checkpoint, combination.device, combination.precision, threads)
+    calibration = None
+    if combination.precision == "int8":
+        import numpy as np
+
+        from ssdcam.benchmarking.synthetic import scenes
+        from ssdcam.detection.int8 import Calibration
+
+        height, width = checkpoint.spec.input_size
+        calibration = Calibration(np.stack(list(scenes(_CALIBRATION_PICTURES, width, height))), remember=False)
+    kind = ENGINES[combination.engine]
+    return kind.start(checkpoint, combination.device, combination.precision, threads, calibration)

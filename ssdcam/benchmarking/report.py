@@ -148,7 +148,7 @@ def _startup(one: Measured) -> Row:
         **one.combination.to_json(),
         "first_s": round(one.starts[0]["start_s"], 3),
         "start_s": round(median(later), 3) if later else None,
-        "of_which": {name: round(last[f"{name}_s"], 3) for name in ("import", "prepare", "first")},
+        "of_which": {name: round(last[f"{name}_s"], 3) for name in ("import", "prepare", "detect")},
     }
 
 

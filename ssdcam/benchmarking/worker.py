@@ -41,12 +41,13 @@ def main() -> None:
 def start_engine(
     checkpoint: str, engine: str, precision: str, device: str, threads: int | None, width: int, height: int
 ) -> Answer:
-    """Start an engine and detect once; ``import_s``, ``prepare_s`` and ``first_s``, and what came of it."""
+    """Start an engine and detect once; ``import_s``, ``prepare_s`` and ``detect_s``, and what came of it."""
     begin = time.perf_counter()
     import cv2
     import numpy as np
 
-    from ssdcam.benchmarking.combinations import ENGINES
+    from ssdcam.benchmarking.combinations import Combination
+    from ssdcam.benchmarking.combinations import start_engine as start
     from ssdcam.checkpoints.checkpoint import load_checkpoint
     from ssdcam.detection.detector import Detector, choose
 
@@ -54,14 +55,14 @@ def start_engine(
         cv2.setNumThreads(threads)
     imported = time.perf_counter()
     loaded = load_checkpoint(Path(checkpoint))
-    running = ENGINES[engine].start(loaded, device, precision, threads)
+    running = start(Combination(engine, precision, device), loaded, threads)
     detector = Detector(running, loaded.spec, choose(loaded.spec))
     prepared = time.perf_counter()
     detector.detect(np.full((height, width, 3), 127, np.uint8))
     return {
         "import_s": imported - begin,
         "prepare_s": prepared - imported,
-        "first_s": time.perf_counter() - prepared,
+        "detect_s": time.perf_counter() - prepared,
         "device": running.device,
         "precision": running.precision,
         "asks": _engine_asks(detector, width, height),

@@ -159,12 +159,16 @@ def _devices(device: str) -> list[str]:
 
     Raises:
         UnavailableError: the device is not there.
+        WrongUsageError: there is no such device.
     """
-    from ssdcam.detection.torch_engine import find_device
+    from ssdcam.detection.devices import cuda_may_be_there, device_kind, mps_may_be_there
 
-    if device != "auto":
-        return [str(find_device(device))]
-    return list(dict.fromkeys(["cpu", str(find_device("auto"))]))
+    if device_kind(device) == "cpu" or not (device != "auto" or cuda_may_be_there() or mps_may_be_there()):
+        return ["cpu"]
+    from ssdcam.detection.torch_engine import find_device  # takes its time to import
+
+    found = str(find_device(device))
+    return list(dict.fromkeys(["cpu", found])) if device == "auto" else [found]
 
 
 def _checkpoint(

@@ -33,7 +33,7 @@ _DETECTION: tuple[Column, ...] = (
 _STARTUP: tuple[Column, ...] = (
     ("first s", lambda row: f"{row['first_s']:.2f}"),
     ("later s", lambda row: "" if row["start_s"] is None else f"{row['start_s']:.2f}"),
-    *((f"{name} s", lambda row, name=name: f"{row['of_which'][name]:.2f}") for name in ("import", "prepare", "first")),
+    *((f"{name} s", lambda row, name=name: f"{row['of_which'][name]:.2f}") for name in ("import", "prepare", "detect")),
 )
 _PIPELINE: tuple[Column, ...] = (
     ("batch", lambda row: f"{row['batch']}"),
@@ -58,7 +58,7 @@ def show(figures: Mapping[str, Any]) -> None:
     out = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _WIDE)
     settings, machine = figures["settings"], figures["machine"]
     for line in (f"{settings['model']} ({settings['network']})", *_machine_lines(machine)):
-        out.print(console.printable(line), markup=False)
+        out.print(console.printable(line), markup=False, soft_wrap=True)
     parts = (
         ("The network alone", "network", _NETWORK),
         ("From a picture in memory to its detections, one at a time", "detection", _DETECTION),
@@ -68,13 +68,13 @@ def show(figures: Mapping[str, Any]) -> None:
     for title, name, columns in parts:
         if figures[name]:
             out.print()
-            out.print(console.printable(title), markup=False)
+            out.print(console.printable(title), markup=False, soft_wrap=True)
             out.print(_table(figures[name], columns))
     for name, stage in figures["stages"].items():
         out.print(f"{name} alone: {stage['ms']:.2f} ms a frame, {stage['cpu_ms']:.2f} ms of CPU time")
     out.print()
     for line in _notes(figures):
-        out.print(console.printable(line), markup=False)
+        out.print(console.printable(line), markup=False, soft_wrap=True)
 
 
 def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:

@@ -58,7 +58,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, int]]:
         FakeWorker.calls.append((job["engine"], "start", 0))
         if job["engine"] == "missing":
             raise BenchmarkError("is not installed")
-        return FakeWorker(job["engine"]), {"start_s": 1.0, "import_s": 0.5, "prepare_s": 0.3, "first_s": 0.2}
+        return FakeWorker(job["engine"]), {"start_s": 1.0, "import_s": 0.5, "prepare_s": 0.3, "detect_s": 0.2}
 
     monkeypatch.setattr(bench, "start_timed", start)
     monkeypatch.setattr(bench, "Worker", lambda complaints, environment: FakeWorker("media"))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from ssdcam.benchmarking.combinations import BASELINE, ENGINES, Combination, combinations
+from ssdcam.benchmarking.combinations import BASELINE, Combination, combinations
+from ssdcam.detection.engines import ENGINES
 from ssdcam.errors import WrongUsageError
 
 
 def test_all_of_a_cpu() -> None:
     found = combinations(None, None, ["cpu"])
     assert found[0] == Combination(BASELINE, "fp32", "cpu"), "plain torch, the baseline, comes first"
-    assert {one.engine for one in found} == ENGINES.keys()
+    assert {one.engine for one in found} == {BASELINE, *ENGINES}
     assert len(set(found)) == len(found)
+    assert [one.precision for one in found if one.engine == "openvino"] == ["fp32", "bf16", "fp16", "int8"]
     for name in ENGINES:
         assert Combination(name, "fp32", "cpu") in found
 

@@ -21,7 +21,7 @@ def times(*rates: float, cpu_s: float = 0.01) -> Times:
 
 
 def start(seconds: float) -> dict[str, Any]:
-    return {"start_s": seconds, "import_s": 0.5, "prepare_s": 0.25, "first_s": 0.125}
+    return {"start_s": seconds, "import_s": 0.5, "prepare_s": 0.25, "detect_s": 0.125}
 
 
 def stats(fps: float) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def test_detection_and_startup(report: Report) -> None:
     fast, eager, _ = figures["startup"]
     assert (fast["first_s"], fast["start_s"]) == (9.0, 1.5)
     assert (eager["first_s"], eager["start_s"]) == (3.0, None)
-    assert fast["of_which"] == {"import": 0.5, "prepare": 0.25, "first": 0.125}
+    assert fast["of_which"] == {"import": 0.5, "prepare": 0.25, "detect": 0.125}
 
 
 def test_pipeline(report: Report) -> None:
