@@ -5,6 +5,10 @@ class SsdcamError(Exception):
     """Something went wrong that a user can understand; ``str(error)`` is the one line they read."""
 
 
+class BenchmarkError(SsdcamError):
+    """Something that could not be measured."""
+
+
 class CheckpointError(SsdcamError):
     """A checkpoint that cannot be found, read, understood or trusted."""
 

@@ -18,11 +18,12 @@ ROOT = Path(ssdcam.__file__).parent
 # Ground up. A room may import rooms of lower floors, and itself.
 FLOORS = [
     {"errors", "files", "detections", "json_fields", "weights", "cache", "notes"},
-    {"ssd"},
+    {"ssd", "plotting"},
     {"records", "checkpoints"},
     {"detection"},
     {"media"},
     {"pipeline"},
+    {"benchmarking"},
     {"cli"},
     {"__main__"},
 ]

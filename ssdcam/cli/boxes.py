@@ -82,7 +82,8 @@ def command(
     """
     _check_outputs([*data, *([Path(model)] if model else [])], output, plot, yes)
 
-    from ssdcam.evaluation.plots import check_plotting, draw_box_shapes, write_figure
+    from ssdcam.evaluation.plots import draw_box_shapes
+    from ssdcam.plotting import check_plotting, write_figure
     from ssdcam.ssd.box_clusters import best_overlaps, cluster_layout
 
     if plot:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ssdcam.evaluation import Evaluation, Metric, Pairing
 
 # What means nothing to records that are there already.
-_DETECTOR_ONLY = ("model", "device", "engine", "precision", "iou", "max_det", "labels", "threads")
+_DETECTOR_ONLY = ("model", "device", "engine", "precision", "calibrate", "iou", "max_det", "labels", "threads")
 
 # VOC's and COCO's own figures take every detection that could count.
 _LEAST_SCORE = 0.01
@@ -80,7 +80,8 @@ def command(
 
     from ssdcam.datasets import dataset_splits, open_dataset
     from ssdcam.evaluation import confuse, evaluate
-    from ssdcam.evaluation.plots import check_plotting, draw_confusion, draw_curves, write_figure
+    from ssdcam.evaluation.plots import draw_confusion, draw_curves
+    from ssdcam.plotting import check_plotting, write_figure
 
     if plots:
         check_plotting()

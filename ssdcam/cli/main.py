@@ -21,6 +21,7 @@ _COMMANDS = {
     "webcam": "Find objects in what a camera or stream shows, live.",
     "train": "Train an SSD on your own classes.",
     "eval": "Score a detector, or records made elsewhere.",
+    "bench": "Measure what this machine does with each engine.",
     "boxes": "Find default boxes that suit a data set.",
     "weights": "List, download, look at and convert checkpoints.",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ssdcam.checkpoints.checkpoint import Checkpoint
     from ssdcam.datasets import Dataset
     from ssdcam.detection.detector import Detector
+    from ssdcam.detections import Image
     from ssdcam.ssd.spec import ModelSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -121,17 +122,23 @@ detection = _together(
     ),
     click.option(
         "--engine",
-        type=click.Choice(["auto", "torch", "openvino"]),
+        type=click.Choice(["auto", "torch", "openvino", "onnxruntime"]),
         default="auto",
         show_default=True,
-        help="What runs the network; auto is torch, openvino is faster on CPUs (pip install 'ssdcam[openvino]').",
+        help="What runs the network; auto is the fastest that is installed and runs there.",
     ),
     click.option(
         "--precision",
-        type=click.Choice(["auto", "fp32", "fp16", "bf16"]),
+        type=click.Choice(["auto", "fp32", "fp16", "bf16", "int8"]),
         default="auto",
         show_default=True,
         help="Of the network's arithmetic; auto is fp16 on CUDA, else fp32.",
+    ),
+    click.option(
+        "--calibrate",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="Pictures to choose int8's ranges on; needed the first time.",
     ),
     click.option(
         "--score",
@@ -209,6 +216,7 @@ def load_detector(
     device: str,
     engine: Any,
     precision: Any,
+    calibrate: Path | None,
     score: float,
     iou: float | None,
     max_det: int | None,
@@ -238,6 +246,7 @@ def load_detector(
         device=device,
         engine=engine,
         precision=precision,
+        calibrate=None if calibrate is None else _pictures(calibrate),
         threads=threads,
         offline=offline,
     )
@@ -263,6 +272,24 @@ def open_checkpoint(
 
     fetch(model, family, boxes, offline)
     return resolve.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
+
+
+def _pictures(folder: Path) -> Iterator[Image]:
+    """Pictures of a folder to calibrate on, spread over it; those that cannot be read are named and left out."""
+    from ssdcam.detection.detector import CALIBRATION_PICTURES
+    from ssdcam.errors import ImageError
+    from ssdcam.media.images import find_pictures, read_image
+
+    found = list(find_pictures([str(folder)]))
+    taken = found[:: -(-len(found) // CALIBRATION_PICTURES) or 1]
+    with progress.counted(taken, "calibrating") as pictures:
+        for picture in pictures:
+            try:
+                if isinstance(picture, ImageError):
+                    raise picture
+                yield read_image(picture.path)
+            except ImageError as error:
+                console.log.warning("%s", error)
 
 
 def open_part(path: Path, split: str) -> Dataset:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import Any, get_args, overload
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.checkpoints.families.family import BoxSizes
 from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.detection.engine import Engine
+from ssdcam.detection.engines import EngineName, PrecisionName, start
+from ssdcam.detection.int8 import Calibration
 from ssdcam.detections import Detections, Image
 from ssdcam.errors import WrongUsageError
 from ssdcam.ssd.spec import ModelSpec, Selection
 
-EngineName = Literal["auto", "torch", "openvino"]
+CALIBRATION_PICTURES = 300
+"""How many pictures int8's ranges are chosen on at most; more make it no better."""
 
 # Thinner boxes, in pixels, are artefacts of clipping at the image's border; at two decimals they would have no area.
 _MIN_SIDE = 0.02
@@ -38,7 +41,8 @@ def load(
     boxes: BoxSizes | None = None,
     device: str = "auto",
     engine: EngineName = "auto",
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto",
+    precision: PrecisionName = "auto",
+    calibrate: Iterable[Image] | None = None,
     threads: int | None = None,
     offline: bool = False,
 ) -> Detector:
@@ -55,8 +59,11 @@ def load(
         family: whose checkpoint a file of another code base is; None is told by the file.
         boxes: ``voc`` or ``coco``, where such a file does not tell which default boxes it has.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        engine: ``torch``, which is what ``auto`` takes, or ``openvino``: faster on CPUs, and an extra to install.
-        precision: ``auto``, ``fp32``, ``fp16`` or ``bf16``.
+        engine: ``torch``, ``openvino``, ``onnxruntime``, or ``auto``: the fastest of those that are installed and run
+            there.
+        precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``int8``; which there are depends on engine and device.
+        calibrate: some hundred images to choose int8's ranges on, of which the first 300 are taken; needed the first
+            time that a checkpoint is run in int8.
         threads: CPU threads that the engine and OpenCV may use (torch: in the whole process); None leaves theirs.
         offline: never touch the network; so it is, too, where the environment has SSDCAM_OFFLINE=1.
 
@@ -69,6 +76,10 @@ def load(
     """
     if engine not in get_args(EngineName):
         raise WrongUsageError(f"engine {engine!r} is none of {', '.join(get_args(EngineName))}")
+    if precision not in get_args(PrecisionName):
+        raise WrongUsageError(f"precision {precision!r} is none of {', '.join(get_args(PrecisionName))}")
+    if calibrate is not None and precision != "int8":
+        raise WrongUsageError(f"calibration is for precision int8, not for {precision}")
     if threads is not None and threads < 1:
         raise WrongUsageError(f"{threads} threads are too few")
     names_file = None if labels is None else Path(labels)
@@ -78,18 +89,16 @@ def load(
 
     if threads is not None:
         cv2.setNumThreads(threads)
-    return Detector(_start(engine, checkpoint, device, precision, threads), checkpoint.spec, selection)
+    calibration = None if calibrate is None else Calibration(_sample(calibrate, checkpoint.spec))
+    return Detector(start(engine, checkpoint, device, precision, threads, calibration), checkpoint.spec, selection)
 
 
-def _start(name: EngineName, checkpoint: Checkpoint, device: str, precision: Any, threads: int | None) -> Engine:
-    # Either takes its time to import; wrong usage is told before.
-    if name == "openvino":
-        from ssdcam.detection.openvino_engine import OpenVinoEngine
-
-        return OpenVinoEngine(checkpoint, device, precision, threads)
-    from ssdcam.detection.torch_engine import TorchEngine
-
-    return TorchEngine(checkpoint, device, precision, threads)
+def _sample(pictures: Iterable[Image], spec: ModelSpec) -> NDArray[np.uint8]:
+    """Pictures to calibrate on, one by one, as together they may be larger than memory."""
+    slots = [prepare([picture], spec.input_size) for picture in islice(pictures, CALIBRATION_PICTURES)]
+    if not slots:
+        raise WrongUsageError("precision int8: there is no picture to choose its ranges on")
+    return np.concatenate(slots)
 
 
 def choose(

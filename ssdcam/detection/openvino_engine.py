@@ -1,27 +1,24 @@
 """SSD in OpenVINO: on CPUs several times as fast as torch, and without importing torch once a network is prepared.
 
-A network is prepared once: torch builds it, OpenVINO takes it over, and the result is kept in the cache folder under a
-digest of everything that it depends on.
+A network is prepared once: torch builds it, OpenVINO takes it over, and the result is kept; see ``prepared``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import threading
 from contextlib import suppress
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdcam.cache import cache_folder
-from ssdcam.checkpoints.checkpoint import Checkpoint, spec_to_json
-from ssdcam.errors import CheckpointError, UnavailableError, WrongUsageError
-from ssdcam.notes import note
+from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.detection.engines import ENGINES
+from ssdcam.detection.int8 import Calibration, quantised
+from ssdcam.detection.prepared import Form, check_boxes, digest, prepared
+from ssdcam.errors import UnavailableError
 from ssdcam.ssd import host
 from ssdcam.ssd.default_boxes import default_boxes
 from ssdcam.ssd.spec import Selection
@@ -29,10 +26,12 @@ from ssdcam.ssd.spec import Selection
 if TYPE_CHECKING:
     import openvino
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Floats = NDArray[np.float32]
 
-_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
+_ENGINE = "openvino"
+# OpenVINO's names; a network that was quantised computes in integers where it can, and the rest in float.
+_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 _FORMAT = 1  # of what is kept; a new one when _convert changes
 
 
@@ -45,16 +44,17 @@ class OpenVinoEngine:
     Args:
         checkpoint: the spec and weights to run.
         device: ``auto`` or ``cpu``.
-        precision: ``auto`` is fp32; ``bf16`` and ``fp16`` where the CPU computes in them.
+        precision: ``auto`` is fp32; ``bf16`` and ``fp16`` where the CPU computes in them; ``int8``.
         threads: CPU threads to use; None is all.
+        calibration: pictures to choose int8's ranges on; None takes those of last time.
 
     Raises:
         CheckpointError: the weights do not fit the architecture.
-        UnavailableError: OpenVINO is not installed, or the CPU lacks the precision.
-        WrongUsageError: there is no such device or precision.
+        UnavailableError: OpenVINO is not installed, the CPU lacks the precision, or NNCF is wanted and not installed.
+        WrongUsageError: there is no such device or precision, or int8 has no pictures yet.
     """
 
-    name = "openvino"
+    name = _ENGINE
     device = "cpu"
 
     def __init__(
@@ -63,13 +63,9 @@ class OpenVinoEngine:
         device: str = "auto",
         precision: Precision = "auto",
         threads: int | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
-        if device not in ("auto", "cpu"):
-            raise WrongUsageError(
-                f"device {device!r}: the openvino engine runs on the CPU; use --engine torch for others"
-            )
-        if precision != "auto" and precision not in _TYPES:
-            raise WrongUsageError(f"precision {precision!r} is none of auto, {', '.join(_TYPES)}")
+        ENGINES[_ENGINE].check(device, precision)
         self.precision = "fp32" if precision == "auto" else precision
         self._core = _core()
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -81,47 +77,49 @@ class OpenVinoEngine:
         self._spec = checkpoint.spec
         self._defaults = default_boxes(checkpoint.spec.boxes)
         self._lock = threading.Lock()
-        self._model = _prepared(self._core, checkpoint)
-        boxes = self._model.outputs[0].partial_shape[1]
-        if boxes.is_static and boxes.get_length() != len(self._defaults):
-            raise CheckpointError(
-                f"the checkpoint is wrong: it lays out {len(self._defaults)} default boxes, "
-                f"but its network predicts {boxes.get_length()}"
-            )
+        self._model = _prepared(self._core, checkpoint, self.precision == "int8", calibration)
+        check_boxes(len(self._defaults), self._model.outputs[0].shape[1])
         self._alone = self._compile("LATENCY").create_infer_request()
-        self._several: Any = None
+        self._several: list[openvino.InferRequest] = []
 
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """Locations and raw scores of a batch ``(B, H, W, 3)``, BGR."""
-        spec, count = self._spec, len(batch)
-        locations = np.empty((count, len(self._defaults), 4), np.float32)
-        raw_scores = np.empty((count, len(self._defaults), spec.num_columns), np.float32)
-
-        def keep(request: Any, place: int) -> None:
-            locations[place] = request.get_output_tensor(0).data[0]
-            raw_scores[place] = request.get_output_tensor(1).data[0]
-
+        batch = np.ascontiguousarray(batch)
+        locations = np.empty((len(batch), len(self._defaults), 4), np.float32)
+        raw_scores = np.empty((len(batch), len(self._defaults), self._spec.num_columns), np.float32)
         with self._lock:
-            if count == 1:
-                self._alone.infer([np.ascontiguousarray(batch)], share_inputs=True)
-                keep(self._alone, 0)
-            elif count:
-                self._infer_several(batch, keep)
+            requests = [self._alone] if len(batch) == 1 else self._requests() if len(batch) else []
+            for place in range(len(batch)):
+                request = requests[place % len(requests)]
+                request.wait()
+                one = slice(place, place + 1)
+                self._bind(request, batch[one], locations[one], raw_scores[one])
+                request.start_async()
+            for request in requests:
+                request.wait()
         return locations, raw_scores
+
+    def _bind(self, request: openvino.InferRequest, *arrays: NDArray[Any]) -> None:
+        """Let a request read and write our memory: nothing is copied on the way."""
+        from openvino import Tensor
+
+        pixels, locations, raw_scores = (Tensor(array, shared_memory=True) for array in arrays)
+        request.set_input_tensor(pixels)
+        request.set_output_tensor(0, locations)
+        request.set_output_tensor(1, raw_scores)
+
+    def _requests(self) -> list[openvino.InferRequest]:
+        """For batches: a second plan for the same weights, made when it is first wanted."""
+        if not self._several:
+            plan = self._compile("THROUGHPUT")
+            # Twice as many as run at once, so that the next picture waits for a core, not for us.
+            count = 2 * plan.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+            self._several = [plan.create_infer_request() for _ in range(count)]
+        return self._several
 
     def decode(self, locations: Floats, raw_scores: Floats, selection: Selection) -> host.PackedBoxes:
         """Boxes from what :meth:`infer` returned."""
         return host.postprocess(locations, raw_scores, self._defaults, self._spec, selection)
-
-    def _infer_several(self, batch: NDArray[np.uint8], keep: Any) -> None:
-        from openvino import AsyncInferQueue
-
-        if self._several is None:  # a second plan for the same weights, made when it is first wanted
-            self._several = AsyncInferQueue(self._compile("THROUGHPUT"))
-        self._several.set_callback(keep)
-        for place in range(len(batch)):
-            self._several.start_async([batch[place : place + 1]], place, share_inputs=True)
-        self._several.wait_all()
 
     def _compile(self, hint: str) -> openvino.CompiledModel:
         return self._core.compile_model(self._model, "CPU", {**self._settings, "PERFORMANCE_HINT": hint})
@@ -137,47 +135,32 @@ def _core() -> openvino.Core:
     return openvino.Core()
 
 
-def _prepared(core: openvino.Core, checkpoint: Checkpoint) -> openvino.Model:
+def _prepared(
+    core: openvino.Core, checkpoint: Checkpoint, int8: bool, calibration: Calibration | None
+) -> openvino.Model:
     """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8: from the cache, or made now."""
-    folder = cache_folder() / "openvino"
+
+    def read(kept: openvino.Model | Path) -> openvino.Model:
+        return core.read_model(kept) if isinstance(kept, Path) else kept
+
+    form = Form(_ENGINE, (".bin", ".xml"), _write, read)
     with suppress(OSError):  # a folder that is not ours, or a full disk: it works without
-        folder.mkdir(parents=True, exist_ok=True)
-        core.set_property("CPU", {"CACHE_DIR": str(folder)})  # what is compiled for this CPU, too
-    digest = _digest(checkpoint)
-    kept = folder / f"{digest}.xml"
-    if kept.is_file():
-        with suppress(RuntimeError):  # damaged: made again
-            return core.read_model(kept)
-    note(f"openvino: preparing this network; it is kept in {folder} and starts faster from then on")
-    model = _convert(checkpoint)
-    with suppress(OSError, RuntimeError):
-        _keep(model, folder, digest)
-    return model
+        form.folder.mkdir(parents=True, exist_ok=True)
+        core.set_property("CPU", {"CACHE_DIR": str(form.folder)})  # what is compiled for this CPU, too
+
+    def in_float() -> openvino.Model:
+        name = digest(checkpoint, _FORMAT, importlib.metadata.version("openvino"))
+        return prepared(form, name, lambda: _convert(checkpoint))
+
+    if int8:  # for any version of OpenVINO: an update is no reason to ask for pictures again
+        return quantised(form, digest(checkpoint, _FORMAT), calibration, in_float)
+    return in_float()
 
 
-def _digest(checkpoint: Checkpoint) -> str:
-    """Of all that the prepared network depends on."""
-    spec = spec_to_json(checkpoint.spec)
-    facts = [_FORMAT, importlib.metadata.version("openvino"), {**spec, "provenance": None}]
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, array in sorted(checkpoint.weights.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:32]
-
-
-def _keep(model: openvino.Model, folder: Path, digest: str) -> None:
-    """Into the cache, whole: the weights first, as the description is what is looked for."""
+def _write(model: openvino.Model, path: Path) -> None:
     import openvino
 
-    part = folder / f"{digest}.{token_hex(4)}.xml"
-    try:
-        openvino.save_model(model, part, compress_to_fp16=False)
-        part.with_suffix(".bin").replace(folder / f"{digest}.bin")
-        part.replace(folder / f"{digest}.xml")
-    finally:
-        for file in (part, part.with_suffix(".bin")):
-            file.unlink(missing_ok=True)
+    openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def _convert(checkpoint: Checkpoint) -> openvino.Model:

@@ -1,19 +1,16 @@
-"""Evaluations as pictures, by matplotlib, which only this module imports."""
+"""Evaluations as pictures, by matplotlib."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdcam.errors import ImageError, UnavailableError
 from ssdcam.evaluation.confusion import Confusion
 from ssdcam.evaluation.evaluate import Evaluation
-from ssdcam.files import write_whole
+from ssdcam.plotting import new_figure, plain
 from ssdcam.ssd.default_boxes import BoxLayout
 
 if TYPE_CHECKING:
@@ -23,21 +20,9 @@ _COLOURS = "tab20"
 _TOLD_APART = 20  # classes that get a colour and a line in the legend each; of more, all are grey but for the mean
 
 
-def check_plotting() -> None:
-    """Complain before the work, not after it.
-
-    Raises:
-        UnavailableError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib  # noqa: F401  # only whether it is there
-    except ImportError:
-        raise UnavailableError("plots need matplotlib: pip install matplotlib") from None
-
-
 def draw_curves(evaluation: Evaluation) -> Figure:
     """Precision over recall of each class at IoU .5."""
-    figure = _figure(8, 6)
+    figure = new_figure(8, 6)
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -51,7 +36,7 @@ def draw_curves(evaluation: Evaluation) -> Figure:
         best = np.maximum.accumulate(one.curve.precision[::-1])[::-1]
         levels.append([best[one.curve.recall >= recall].max(initial=0.0) for recall in recalls])
         few = len(classes) <= _TOLD_APART
-        label = f"{_plain(one.label)} {one.ap50:.3f}" if few else None
+        label = f"{plain(one.label)} {one.ap50:.3f}" if few else None
         colour = colours(i) if few else "0.75"
         axes.plot(one.curve.recall, one.curve.precision, label=label, color=colour, linewidth=0.9)
     if levels:
@@ -64,9 +49,9 @@ def draw_curves(evaluation: Evaluation) -> Figure:
 
 def draw_confusion(confusion: Confusion) -> Figure:
     """Shares of each class' ground truths that were taken for each class, or missed."""
-    names = [*map(_plain, confusion.labels), "background"]
+    names = [*map(plain, confusion.labels), "background"]
     side = max(6.0, 0.28 * len(names) + 3)
-    figure = _figure(side, side)
+    figure = new_figure(side, side)
     axes = figure.add_subplot()
     shares = confusion.counts / np.maximum(confusion.counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -88,7 +73,7 @@ def draw_box_shapes(shapes: NDArray[np.float64], layouts: Sequence[tuple[str, Bo
         shapes: ``(N, 2)``, the ground truths' widths and heights relative to the picture; one at least.
         layouts: name, default boxes, and recall at IoU .5, of each panel.
     """
-    figure = _figure(6.4 * len(layouts), 6)
+    figure = new_figure(6.4 * len(layouts), 6)
     from matplotlib import colormaps
 
     # Logarithms, because a box of half the size is as far from another as one of twice the size.
@@ -107,39 +92,10 @@ def draw_box_shapes(shapes: NDArray[np.float64], layouts: Sequence[tuple[str, Bo
             axes.scatter(widths, heights, s=90, color=colour, edgecolor="white", linewidth=1.2, label=label, zorder=3)
         axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
         axes.set(xlabel="width / picture's width", ylabel="height / picture's height")
-        axes.set_title(
-            f"{_plain(name)}: {layout.num_boxes:,} default boxes, recall {recall:.3f} at IoU .5", fontsize=10
-        )
+        axes.set_title(f"{plain(name)}: {layout.num_boxes:,} default boxes, recall {recall:.3f} at IoU .5", fontsize=10)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter("")
         axes.legend(loc="lower right", fontsize="small")
     figure.colorbar(count, ax=panels.tolist(), shrink=0.7, label="ground truths")
     return figure
-
-
-def write_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all.
-
-    Raises:
-        ImageError: it cannot be written.
-    """
-    data = BytesIO()
-    figure.savefig(data, format="png")
-    try:
-        write_whole(path, data.getvalue())
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _figure(width: float, height: float) -> Figure:
-    """A figure of its own, that no window system and no global state knows of; sizes in inches."""
-    check_plotting()
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=120, layout="constrained")
-
-
-def _plain(label: str) -> str:
-    """A dollar sign begins a formula otherwise."""
-    return label.replace("$", r"\$")

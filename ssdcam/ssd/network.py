@@ -84,6 +84,5 @@ class SSD(nn.Module):
 
 def _predict(heads: nn.ModuleList, maps: list[Tensor], values: int) -> Tensor:
     # Channels last: a cell's boxes lie together, cells row by row. A view where the memory already is channels-last.
-    return torch.cat(
-        [head(x).permute(0, 2, 3, 1).reshape(len(x), -1, values) for head, x in zip(heads, maps, strict=True)], dim=1
-    )
+    cells = [head(x).permute(0, 2, 3, 1) for head, x in zip(heads, maps, strict=True)]
+    return torch.cat([predicted.reshape(predicted.shape[0], -1, values) for predicted in cells], dim=1)

@@ -14,7 +14,8 @@ from ssdcam.evaluation import confuse, evaluate, pair
 from .cases import random_case
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib")
-from ssdcam.evaluation.plots import draw_confusion, draw_curves, write_figure
+from ssdcam.evaluation.plots import draw_confusion, draw_curves
+from ssdcam.plotting import write_figure
 
 
 @pytest.mark.parametrize("labels", [("ant", "bee", "cat"), ("$ant", "蜜蜂_$", "cat", *map(str, range(30)))])

@@ -1,0 +1,121 @@
+"""Networks in 8-bit integers: NNCF measures on pictures how large their values become, and chooses the ranges by it.
+
+A network is quantised once for a set of pictures and kept in the cache; which set came last is kept beside it, so that
+from then on the precision alone is enough.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdcam.detection.prepared import Form, Made, Ready, find, prepared
+from ssdcam.errors import UnavailableError, WrongUsageError
+from ssdcam.files import write_whole
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Pictures to choose the ranges on.
+
+    Attributes:
+        batch: uint8 ``(N, H, W, 3)``, BGR, of the network's input size; N of 100 to 300 is best, and at least 1.
+        remember: whether int8 without pictures means these from then on; not for pictures that are made up.
+    """
+
+    batch: NDArray[np.uint8]
+    remember: bool = True
+
+
+def quantised(
+    form: Form[Made, Ready],
+    name: str,
+    calibration: Calibration | None,
+    make: Callable[[], Made],
+) -> Ready:
+    """A network in int8: from the cache, or made now where pictures are given.
+
+    Args:
+        form: how the engine keeps networks.
+        name: what the network's own digest is, whatever the pictures.
+        calibration: the pictures; None takes those of last time.
+        make: makes the network in float.
+
+    Raises:
+        UnavailableError: NNCF is not installed.
+        WrongUsageError: no pictures, now or before.
+    """
+    pointer = form.folder / f"{name}.int8"
+    if calibration is None:
+        with suppress(OSError, UnicodeDecodeError):
+            found = find(form, f"{name}-{pointer.read_text('ascii').strip()}")
+            if found is not None:
+                return found
+        raise WrongUsageError(
+            f"precision int8: {form.engine} needs pictures the first time; give --calibrate DIR, a folder of some"
+            " hundred like those to come"
+        )
+    batch = np.ascontiguousarray(calibration.batch)
+    key = hashlib.sha256(batch.data).hexdigest()[:16]
+    ready = prepared(form, f"{name}-{key}", lambda: quantise(make(), batch))
+    if calibration.remember:
+        with suppress(OSError):  # a cache that cannot be written does no harm
+            write_whole(pointer, f"{key}\n".encode())
+    return ready
+
+
+def quantise(model: Any, batch: NDArray[np.uint8]) -> Any:
+    """A network with 8-bit weights and activations, ranges chosen on pictures; takes minutes for a large one.
+
+    Args:
+        model: an ``openvino.Model`` or an ``onnx.ModelProto`` for pictures ``(1, H, W, 3)``, uint8, BGR.
+        batch: pictures ``(N, H, W, 3)``, N at least 1.
+
+    Returns:
+        A network of the same kind. Inputs and outputs are as they were.
+
+    Raises:
+        UnavailableError: NNCF is not installed.
+    """
+    with _quiet_nncf() as nncf:
+        name = model.graph.input[0].name if hasattr(model, "graph") else model.inputs[0].any_name
+        pictures = nncf.Dataset([{name: batch[place : place + 1]} for place in range(len(batch))])
+        return nncf.quantize(
+            model,
+            pictures,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(batch),
+            fast_bias_correction=True,
+        )
+
+
+@contextmanager
+def _quiet_nncf() -> Iterator[Any]:
+    """NNCF, which neither reports its use to its makers nor talks on stdout, and leaves logging as it was."""
+    logger_class, telemetry = logging.getLoggerClass(), sys.modules.get("openvino_telemetry")
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        if "nncf" not in sys.modules:
+            sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # as if it were not installed
+        try:
+            import nncf
+        except ImportError as error:
+            raise UnavailableError(f"precision int8 is made with NNCF: pip install 'ssdcam[int8]' ({error})") from error
+        finally:
+            logging.setLoggerClass(logger_class)
+            if telemetry is not None:
+                sys.modules["openvino_telemetry"] = telemetry
+            elif sys.modules.get("openvino_telemetry", telemetry) is None:
+                sys.modules.pop("openvino_telemetry", None)
+        nncf.set_log_level(logging.ERROR)
+        yield nncf

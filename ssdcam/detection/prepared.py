@@ -1,0 +1,99 @@
+"""Networks made ready for an engine: made once, and kept in the cache folder under a digest of all they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from ssdcam.cache import cache_folder
+from ssdcam.checkpoints.checkpoint import Checkpoint, spec_to_json
+from ssdcam.errors import CheckpointError
+from ssdcam.notes import note
+
+Made = TypeVar("Made")
+Ready = TypeVar("Ready")
+
+
+@dataclass(frozen=True)
+class Form(Generic[Made, Ready]):
+    """How an engine's networks are kept.
+
+    Attributes:
+        engine: its name, which the folder in the cache has, too.
+        suffixes: of the files that :attr:`write` makes; the last one is looked for, and comes into place last.
+        write: from memory to the file of the last suffix, and others beside it.
+        open: what the engine runs, from that file or from memory; raises whatever it likes for a damaged file.
+    """
+
+    engine: str
+    suffixes: tuple[str, ...]
+    write: Callable[[Made, Path], None]
+    open: Callable[[Made | Path], Ready]
+
+    @property
+    def folder(self) -> Path:
+        """Where they are; it may not exist yet."""
+        return cache_folder() / self.engine
+
+
+def digest(checkpoint: Checkpoint, *facts: Any) -> str:
+    """32 hexadecimal digits for a spec, its weights, and further facts that JSON can hold."""
+    spec = {**spec_to_json(checkpoint.spec), "provenance": None}
+    made = hashlib.sha256(json.dumps([facts, spec], sort_keys=True).encode())
+    for name, array in sorted(checkpoint.weights.items()):
+        made.update(f"{name} {array.dtype} {array.shape}".encode())
+        made.update(np.ascontiguousarray(array).data)
+    return made.hexdigest()[:32]
+
+
+def find(form: Form[Made, Ready], name: str) -> Ready | None:
+    """What is kept under a name; None if it is not there or damaged."""
+    path = form.folder / f"{name}{form.suffixes[-1]}"
+    if path.is_file():
+        with suppress(Exception):  # every engine has errors of its own for a damaged file
+            return form.open(path)
+    return None
+
+
+def prepared(form: Form[Made, Ready], name: str, make: Callable[[], Made]) -> Ready:
+    """What is kept under a name; where there is nothing, it is made, which is said in a line, and kept."""
+    found = find(form, name)
+    if found is not None:
+        return found
+    note(f"{form.engine}: preparing this network; it is kept in {form.folder} and starts faster from then on")
+    made = make()
+    with suppress(OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
+        _keep(form, name, made)
+    return form.open(made)
+
+
+def _keep(form: Form[Made, Ready], name: str, made: Made) -> None:
+    form.folder.mkdir(parents=True, exist_ok=True)
+    part = form.folder / f"{name}.{token_hex(4)}{form.suffixes[-1]}"
+    try:
+        form.write(made, part)
+        for suffix in form.suffixes:
+            part.with_suffix(suffix).replace(form.folder / f"{name}{suffix}")
+    finally:
+        for suffix in form.suffixes:
+            part.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def check_boxes(default_boxes: int, predicted: int) -> None:
+    """That a network predicts as many boxes as its checkpoint lays out.
+
+    Raises:
+        CheckpointError: it does not.
+    """
+    if predicted != default_boxes:
+        raise CheckpointError(
+            f"the checkpoint is wrong: it lays out {default_boxes} default boxes, but its network predicts {predicted}"
+        )
