@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,22 @@ import pytest
 import torch
 from hypothesis import settings
 
+import ssdcam
 from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from ssdcam.ssd.architectures import build_network, new_spec
 
 # The time of one example says nothing on a machine that others use too.
 settings.register_profile("ssdcam", deadline=None)
 settings.load_profile("ssdcam")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What engines prepare is kept for this run of the tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSDCAM_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
 
 TINY_LABELS = ("ant", "bee", "cat")
 
@@ -59,10 +70,11 @@ def tiny_checkpoint() -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny detector as a file."""
+def tiny_model(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory, cache_of_the_tests: None) -> Path:
+    """The tiny detector as a file, which the engine that is ``auto`` here has prepared: nothing is said of that."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
     save_checkpoint(tiny_checkpoint, path)
+    ssdcam.load(path, device="cpu")
     return path
 
 

@@ -123,7 +123,10 @@ def run(script: str) -> set[str]:
 WITHOUT_TORCH = [
     name
     for name in MODULES
-    if name.startswith(("ssdcam.checkpoints", "ssdcam.records"))
+    if (
+        name.startswith(("ssdcam.checkpoints", "ssdcam.records", "ssdcam.detection"))
+        and name != "ssdcam.detection.torch_engine"
+    )
     or name
     in {
         "ssdcam.ssd.box_clusters",

@@ -132,7 +132,7 @@ detection = _together(
         type=click.Choice(["auto", "fp32", "fp16", "bf16", "int8"]),
         default="auto",
         show_default=True,
-        help="Of the network's arithmetic; auto is fp16 on CUDA, else fp32.",
+        help="Of the network's arithmetic; auto is fp16 on CUDA, bf16 on CPUs that compute in it, else fp32.",
     ),
     click.option(
         "--calibrate",

@@ -17,7 +17,7 @@ class Engine(Protocol):
     Attributes:
         name: such as ``torch``.
         device: where it runs, such as ``cpu`` or ``cuda:0``.
-        precision: of its arithmetic: ``fp32``, ``fp16``, ``bf16``.
+        precision: of its arithmetic: ``fp32``, ``fp16``, ``bf16``, ``int8``.
     """
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdcam.detection.no_reports import no_reports
 from ssdcam.detection.prepared import Form, Made, Ready, find, prepared
 from ssdcam.errors import UnavailableError, WrongUsageError
 from ssdcam.files import write_whole
@@ -102,20 +102,14 @@ def quantise(model: Any, batch: NDArray[np.uint8]) -> Any:
 @contextmanager
 def _quiet_nncf() -> Iterator[Any]:
     """NNCF, which neither reports its use to its makers nor talks on stdout, and leaves logging as it was."""
-    logger_class, telemetry = logging.getLoggerClass(), sys.modules.get("openvino_telemetry")
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+    logger_class = logging.getLoggerClass()
+    with no_reports(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        if "nncf" not in sys.modules:
-            sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # as if it were not installed
         try:
             import nncf
         except ImportError as error:
             raise UnavailableError(f"precision int8 is made with NNCF: pip install 'ssdcam[int8]' ({error})") from error
         finally:
             logging.setLoggerClass(logger_class)
-            if telemetry is not None:
-                sys.modules["openvino_telemetry"] = telemetry
-            elif sys.modules.get("openvino_telemetry", telemetry) is None:
-                sys.modules.pop("openvino_telemetry", None)
         nncf.set_log_level(logging.ERROR)
         yield nncf

@@ -38,6 +38,7 @@ _ENGINE = "onnxruntime"
 _FORMAT = 1  # of what is kept; a new one when to_onnx changes
 _SUFFIXES = (".onnx",)
 _SILENT = 4  # of its own log, as what goes wrong is raised, too
+_AUTO = {"cpu": "fp32", "cuda": "fp16"}
 
 
 class OnnxRuntimeEngine:
@@ -77,7 +78,7 @@ class OnnxRuntimeEngine:
             known.check(device, precision)
         kind = device_kind(device)
         self.device = f"cuda:{device_number(device)}" if kind == "cuda" else "cpu"
-        self.precision = known.precisions[kind][0] if precision == "auto" else precision
+        self.precision = _AUTO[kind] if precision == "auto" else precision
         options = runtime.SessionOptions()
         options.log_severity_level = _SILENT
         if threads is not None:

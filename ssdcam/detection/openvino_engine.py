@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration, quantised
+from ssdcam.detection.no_reports import no_reports
 from ssdcam.detection.prepared import Form, check_boxes, digest, prepared
 from ssdcam.errors import UnavailableError
 from ssdcam.ssd import host
@@ -25,6 +26,7 @@ from ssdcam.ssd.spec import Selection
 
 if TYPE_CHECKING:
     import openvino
+    import torch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Floats = NDArray[np.float32]
@@ -44,7 +46,8 @@ class OpenVinoEngine:
     Args:
         checkpoint: the spec and weights to run.
         device: ``auto`` or ``cpu``.
-        precision: ``auto`` is fp32; ``bf16`` and ``fp16`` where the CPU computes in them; ``int8``.
+        precision: ``auto`` is what OpenVINO takes for the fastest that keeps accuracy on this CPU: bf16, fp16 or fp32;
+            ``bf16`` and ``fp16`` where the CPU computes in them; ``int8``.
         threads: CPU threads to use; None is all.
         calibration: pictures to choose int8's ranges on; None takes those of last time.
 
@@ -66,8 +69,8 @@ class OpenVinoEngine:
         calibration: Calibration | None = None,
     ) -> None:
         ENGINES[_ENGINE].check(device, precision)
-        self.precision = "fp32" if precision == "auto" else precision
         self._core = _core()
+        self.precision = self._fastest() if precision == "auto" else precision
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if self.precision.upper() not in able:
             raise UnavailableError(f"precision {precision}: this CPU computes in {', '.join(sorted(able))}; use fp32")
@@ -121,13 +124,18 @@ class OpenVinoEngine:
         """Boxes from what :meth:`infer` returned."""
         return host.postprocess(locations, raw_scores, self._defaults, self._spec, selection)
 
+    def _fastest(self) -> str:
+        preferred = self._core.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
+        return next((name for name, theirs in _TYPES.items() if theirs == preferred), "fp32")
+
     def _compile(self, hint: str) -> openvino.CompiledModel:
         return self._core.compile_model(self._model, "CPU", {**self._settings, "PERFORMANCE_HINT": hint})
 
 
 def _core() -> openvino.Core:
     try:
-        import openvino
+        with no_reports():
+            import openvino
     except ImportError as error:
         raise UnavailableError(
             f"the openvino engine needs OpenVINO: pip install 'ssdcam[openvino]' ({error})"
@@ -164,22 +172,27 @@ def _write(model: openvino.Model, path: Path) -> None:
 
 
 def _convert(checkpoint: Checkpoint) -> openvino.Model:
-    """From torch, traced with one picture; by OpenVINO's frontend itself, whose usual wrapper reports to its makers."""
+    import torch
+
+    from ssdcam.detection.torch_engine import Normalise, load_network
+
+    network = torch.nn.Sequential(Normalise(checkpoint.spec.normalisation), load_network(checkpoint)).eval()
+    height, width = checkpoint.spec.input_size
+    model = from_torch(network, torch.zeros(1, height, width, 3, dtype=torch.uint8))
+    model.reshape([1, height, width, 3])
+    return model
+
+
+def from_torch(network: torch.nn.Module, example: torch.Tensor) -> openvino.Model:
+    """Trace a network; by OpenVINO's frontend itself, whose usual wrapper reports to its makers."""
     import warnings
 
     import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    from ssdcam.detection.torch_engine import Normalise, load_network
-
-    network = torch.nn.Sequential(Normalise(checkpoint.spec.normalisation), load_network(checkpoint)).eval()
-    height, width = checkpoint.spec.input_size
-    pixels = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes become constants, as they should
         frontend = FrontEndManager().load_by_framework("pytorch")
-        decoder = TorchScriptPythonDecoder(network, example_input=pixels)  # nothing else holds it while it is read
-        model = frontend.convert(frontend.load(decoder))
-    model.reshape([1, height, width, 3])
-    return model
+        decoder = TorchScriptPythonDecoder(network, example_input=example)  # nothing else holds it while it is read
+        return frontend.convert(frontend.load(decoder))

@@ -21,6 +21,8 @@ from ssdcam.notes import note
 Made = TypeVar("Made")
 Ready = TypeVar("Ready")
 
+_OF_THE_NETWORK = ("architecture", "options", "input_size", "normalisation")
+
 
 @dataclass(frozen=True)
 class Form(Generic[Made, Ready]):
@@ -45,9 +47,12 @@ class Form(Generic[Made, Ready]):
 
 
 def digest(checkpoint: Checkpoint, *facts: Any) -> str:
-    """32 hexadecimal digits for a spec, its weights, and further facts that JSON can hold."""
-    spec = {**spec_to_json(checkpoint.spec), "provenance": None}
-    made = hashlib.sha256(json.dumps([facts, spec], sort_keys=True).encode())
+    """32 hexadecimal digits for a network with its normalisation and weights, and further facts that JSON can hold.
+
+    Other names for the classes, or other NMS figures, make no other network.
+    """
+    spec = {name: value for name, value in spec_to_json(checkpoint.spec).items() if name in _OF_THE_NETWORK}
+    made = hashlib.sha256(json.dumps([facts, spec, checkpoint.spec.boxes.boxes_per_cell], sort_keys=True).encode())
     for name, array in sorted(checkpoint.weights.items()):
         made.update(f"{name} {array.dtype} {array.shape}".encode())
         made.update(np.ascontiguousarray(array).data)

@@ -25,7 +25,7 @@ from ssdcam.detection.torch_engine import TorchEngine
 from ssdcam.errors import CheckpointError, UnavailableError, WrongUsageError
 from ssdcam.notes import NOTE
 from ssdcam.ssd.architectures import ARCHITECTURES, build_network, new_spec
-from ssdcam.ssd.spec import Normalisation, Selection
+from ssdcam.ssd.spec import NmsFigures, Normalisation, Selection
 
 from .. import pictures
 
@@ -202,17 +202,46 @@ def test_a_cache_that_cannot_be_written_does_no_harm(name, tiny_checkpoint, batc
     assert len(start(name, tiny_checkpoint).infer(batch)[0]) == 5
 
 
-def test_no_torch_once_it_is_prepared(name, cache, tiny_model, tmp_path):
+def test_once_prepared_it_needs_no_torch_and_reports_to_nobody(name, cache, tiny_model, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), pictures.noise(90, 120, 1))
-    code = "import sys; from ssdcam.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
-    arguments = ["image", "a.png", "-m", str(tiny_model), "--engine", name, "--device", "cpu", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    (tmp_path / "user").mkdir()
+    code = (
+        "import sys; from ssdcam.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(*{'torch', 'openvino_telemetry'} & sys.modules.keys())"
     )
-    record, torch_there = done.stdout.splitlines()
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            code,
+            "image",
+            "a.png",
+            "-m",
+            str(tiny_model),
+            "--engine",
+            name,
+            "--device",
+            "cpu",
+            "--json",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path / "user")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    record, modules = done.stdout.splitlines()
     assert record.startswith('{"source": "a.png"')
-    assert torch_there == "False"
-    assert not done.stderr
+    assert modules == ""
+    assert done.stderr == ""
+    assert not list((tmp_path / "user").iterdir())
+
+
+def test_other_names_and_figures_are_the_same_network(name, cache, tiny_checkpoint, batch, monkeypatch):
+    monkeypatch.setattr(MAKERS[name], None)
+    spec = replace(tiny_checkpoint.spec, labels=("fly", "wasp", "tiger"), nms=NmsFigures(iou=0.2))
+    assert len(start(name, Checkpoint(spec, tiny_checkpoint.weights)).infer(batch[:1])[0]) == 1
 
 
 def test_two_processes_prepare_the_same_network(name, tiny_model, tmp_path):

@@ -1,0 +1,156 @@
+"""int8: chosen on pictures once, kept, and close to fp32."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import ssdcam
+from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.cli.main import main
+from ssdcam.detection import int8
+from ssdcam.detection.engine import Engine
+from ssdcam.detection.engines import ENGINES
+from ssdcam.detection.int8 import Calibration
+from ssdcam.errors import UnavailableError, WrongUsageError
+
+from .. import pictures
+
+NEEDED = {"openvino": ["openvino"], "onnxruntime": ["onnxruntime", "onnxscript"]}
+
+
+@pytest.fixture(params=NEEDED)
+def name(request: pytest.FixtureRequest) -> str:
+    for package in [*NEEDED[request.param], "nncf"]:
+        pytest.importorskip(package, reason=f"needs {package}: pip install 'ssdcam[{request.param},int8]'")
+    return request.param
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SSDCAM_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def batch() -> np.ndarray:
+    return np.stack([pictures.noise(300, 300, seed) for seed in range(8)])
+
+
+def start(name: str, checkpoint: Checkpoint, calibration: Calibration | None = None) -> Engine:
+    return ENGINES[name].start(checkpoint, "cpu", "int8", calibration=calibration)
+
+
+def test_from_pictures_once_and_without_them_from_then_on(name, home, tiny_checkpoint, batch, monkeypatch, capfd):
+    with pytest.raises(WrongUsageError, match=f"int8: {name} needs pictures the first time; give --calibrate DIR"):
+        start(name, tiny_checkpoint)
+    first = start(name, tiny_checkpoint, Calibration(batch))
+    assert (first.name, first.device, first.precision) == (name, "cpu", "int8")
+    expected = first.infer(batch[:3])
+    exact = ENGINES[name].start(tiny_checkpoint, "cpu", "fp32").infer(batch[:3])
+    for ours, theirs in zip(expected, exact, strict=True):
+        assert ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max() > 0.001  # it is another arithmetic
+        assert np.abs(ours - theirs).mean() < 0.15 * theirs.std()  # of the same network
+
+    # Neither NNCF nor torch has anything to do any more, with the same pictures or without.
+    monkeypatch.setattr(int8, "quantise", None)
+    for calibration in (None, Calibration(batch)):
+        for ours, theirs in zip(start(name, tiny_checkpoint, calibration).infer(batch[:3]), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert capfd.readouterr().out == ""
+
+    # Pictures that are made up change nothing for those who give none.
+    monkeypatch.setattr(int8, "quantise", lambda model, _: model)
+    other = start(name, tiny_checkpoint, Calibration(batch[:1], remember=False)).infer(batch[:3])
+    assert not np.array_equal(other[1], expected[1])
+    np.testing.assert_array_equal(start(name, tiny_checkpoint).infer(batch[:3])[1], expected[1])
+    start(name, tiny_checkpoint, Calibration(batch[:1]))
+    np.testing.assert_array_equal(start(name, tiny_checkpoint).infer(batch[:3])[1], other[1])
+
+    # What was kept and is damaged cannot be made again without pictures.
+    for kept in (home / name).glob("*-*.*"):
+        kept.write_bytes(b"")
+    with pytest.raises(WrongUsageError, match="needs pictures"):
+        start(name, tiny_checkpoint)
+
+
+def test_in_the_command_line(name, tmp_path, tiny_model):
+    """Nothing but the result on stdout, nothing left in the home folder, no report to NNCF's makers."""
+    for seed in range(3):
+        pictures.photo(tmp_path / f"{seed}.jpg", seed=seed)
+    (tmp_path / "damaged.jpg").write_bytes(b"no picture")
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_): raise AssertionError('it phones home')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "from ssdcam.cli.main import main\n"
+        "try: main()\n"
+        "finally: print(*sorted({'torch', 'nncf', 'openvino_telemetry'} & sys.modules.keys()))"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path / "user"), "SSDCAM_HOME": str(tmp_path / "home")}
+    (tmp_path / "user").mkdir()
+    options = ["-m", str(tiny_model), "--engine", name, "--precision", "int8", "--device", "cpu", "--json"]
+
+    def run(*more: str) -> tuple[list[str], str]:
+        command = [sys.executable, "-c", code, "image", str(tmp_path / "0.jpg"), *options, *more]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines(), done.stderr
+
+    (record, modules), said = run("--calibrate", str(tmp_path))
+    assert record.startswith('{"source"')
+    assert modules == "nncf torch"
+    assert "damaged.jpg: is damaged" in said
+    assert f"{name}: preparing this network" in said
+    assert "nncf" not in said.lower()
+    assert run() == ([record, ""], "")
+    assert not list((tmp_path / "user").rglob("*"))
+
+
+def test_what_is_refused(tmp_path, tiny_model, capsys):
+    with pytest.raises(WrongUsageError, match="calibration is for precision int8, not for auto"):
+        ssdcam.load(tiny_model, calibrate=[pictures.noise(30, 30, 1)])
+    with pytest.raises(WrongUsageError, match="no picture to choose its ranges on"):
+        ssdcam.load(tiny_model, precision="int8", calibrate=[])
+    with pytest.raises(SystemExit) as end:
+        main(["image", str(tmp_path), "-m", str(tiny_model), "--precision", "int8", "--calibrate", "nosuch"])
+    assert end.value.code == 2
+    assert "'nosuch' does not exist" in capsys.readouterr().err
+
+
+def test_without_nncf(name, home, tiny_checkpoint, batch, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(UnavailableError, match=r"pip install 'ssdcam\[int8\]'"):
+        start(name, tiny_checkpoint, Calibration(batch))
+
+
+@pytest.mark.slow
+def test_as_good_as_fp32_on_real_photos(name, home, shared):
+    from dataclasses import replace
+
+    from ssdcam.datasets import open_dataset, read_picture
+    from ssdcam.evaluation import evaluate, pair
+
+    chosen = open_dataset(shared / "data/voc", "train").samples[::12]
+    dataset = open_dataset(shared / "data/voc", "val")
+    dataset = replace(dataset, samples=dataset.samples[:150])
+    found = {}
+    for precision, photos in (("fp32", None), ("int8", map(read_picture, chosen))):
+        detector = ssdcam.load(score=0.01, device="cpu", engine=name, precision=precision, calibrate=photos)
+        detections = [detector.detect(read_picture(sample)) for sample in dataset.samples]
+        found[precision] = evaluate(pair(dataset, detections, detector.labels), "voc07").figures["map"]
+    assert found["fp32"] > 0.5
+    assert abs(found["int8"] - found["fp32"]) < 0.01
+
+
+def test_pictures_of_any_size_from_a_generator(name, home, tiny_model, tmp_path):
+    photos = (pictures.noise(40 + 10 * seed, 60, seed) for seed in range(3))
+    detector = ssdcam.load(tiny_model, device="cpu", engine=name, precision="int8", calibrate=photos)
+    cv2.imwrite(str(tmp_path / "a.png"), pictures.noise(90, 120, 1))
+    assert len(detector.detect(cv2.imread(str(tmp_path / "a.png")))) > 0
