@@ -29,8 +29,8 @@ class EngineKind:
         name: as users call it.
         package: the module that has to be installed.
         home: the module and class of ours, ``module:Class``.
-        precisions: what it computes in, by kind of device (``cpu``, ``cuda``, ``mps``). Whether the device has them, and
-            which of them ``auto`` means there, turns out when the engine starts.
+        precisions: what it computes in, by kind of device (``cpu``, ``cuda``, ``mps``). Whether the device has them,
+            and which of them ``auto`` means there, turns out when the engine starts.
     """
 
     name: str
