@@ -125,7 +125,7 @@ WITHOUT_TORCH = [
     for name in MODULES
     if (
         name.startswith(("ssdcam.checkpoints", "ssdcam.records", "ssdcam.detection"))
-        and name != "ssdcam.detection.torch_engine"
+        and name not in {"ssdcam.detection.torch_engine", "ssdcam.detection.cuda_graphs"}
     )
     or name
     in {

@@ -32,8 +32,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Floats = NDArray[np.float32]
 
 _ENGINE = "openvino"
-# OpenVINO's names; a network that was quantised computes in integers where it can, and the rest in float.
-_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
 _FORMAT = 1  # of what is kept; a new one when _convert changes
 
 
@@ -74,7 +73,9 @@ class OpenVinoEngine:
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if self.precision.upper() not in able:
             raise UnavailableError(f"precision {precision}: this CPU computes in {', '.join(sorted(able))}; use fp32")
-        self._settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _TYPES[self.precision]}
+        self._settings: dict[str, Any] = {}
+        if self.precision != "int8":  # what integers do not suit is computed in what OpenVINO prefers
+            self._settings["INFERENCE_PRECISION_HINT"] = _TYPES[self.precision]
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self._spec = checkpoint.spec
