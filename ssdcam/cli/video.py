@@ -51,7 +51,7 @@ _SHOWS = (
 @click.option("--end", type=options.Seconds(), help="End at this time.")
 @click.option("--stride", type=click.IntRange(1), default=1, show_default=True, help="Look at every Nth frame.")
 @click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
-@click.option("--batch", type=click.IntRange(1), help="Frames a network call; default: 1 on a CPU, 8 on a GPU.")
+@click.option("--batch", type=click.IntRange(1), help="Frames a network call; default: 4 on a CPU, 8 on a GPU.")
 @click.option("--show", is_flag=True, help="Show frames in a window.")
 @options.stats
 @click.option("--resume", is_flag=True, help="Leave out inputs that an earlier run of this command finished.")
@@ -96,7 +96,7 @@ def command(
     look = session.Look(Style(line_width, not no_labels), not no_fps, session.can_watch(show or not has_sink, has_sink))
 
     detector = options.load_detector(**detection)
-    batch = batch or (1 if detector.engine.device == "cpu" else 8)
+    batch = batch or (4 if detector.engine.device == "cpu" else 8)
     with ExitStack() as stack:
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
         common = session.open_sinks(stack, detector, printer, records, crops)
