@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import ssdcam
+from ssdcam.detection.no_reports import REPORTING
 
 ROOT = Path(ssdcam.__file__).parent
 
@@ -110,6 +111,22 @@ def test_one_module_imports_pyav(name: str) -> None:
     # In it, OpenCV comes first: in the other order a window hangs.
     if name != "ssdcam.media.av":
         assert not {imported for imported in imports(name) if imported.partition(".")[0] == "av"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_reports_to_its_makers_is_imported_quietly(name: str) -> None:
+    # For type checkers it may be named.
+    tree = ast.parse(MODULES[name].read_text("utf-8"))
+    unread = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node not in unread and isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            assert not {imported.partition(".")[0] for imported in names} & set(REPORTING)
 
 
 def run(script: str) -> set[str]:

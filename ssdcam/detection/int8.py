@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdcam.detection.no_reports import no_reports
+from ssdcam.detection.no_reports import import_quietly, no_reports
 from ssdcam.detection.prepared import Form, Made, Ready, find, prepared
 from ssdcam.errors import UnavailableError, WrongUsageError
 from ssdcam.files import write_whole
@@ -106,7 +106,7 @@ def _quiet_nncf() -> Iterator[Any]:
     with no_reports(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
-            import nncf
+            nncf = import_quietly("nncf")
         except ImportError as error:
             raise UnavailableError(f"precision int8 is made with NNCF: pip install 'ssdcam[int8]' ({error})") from error
         finally:

@@ -18,6 +18,7 @@ from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detection.devices import cuda_may_be_there, device_kind, device_number
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration, quantised
+from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.prepared import Form, Ready, check_boxes, digest, prepared
 from ssdcam.errors import UnavailableError
 from ssdcam.ssd import host
@@ -114,13 +115,13 @@ class OnnxRuntimeEngine:
 
 def _onnxruntime() -> Any:
     try:
-        import onnxruntime
+        runtime = import_quietly("onnxruntime")
     except ImportError as error:
         raise UnavailableError(
             f"the onnxruntime engine needs ONNX Runtime: pip install 'ssdcam[onnxruntime]' ({error})"
         ) from error
-    onnxruntime.disable_telemetry_events()  # on Windows it reports its use to its makers
-    return onnxruntime
+    runtime.disable_telemetry_events()  # of what Windows collects
+    return runtime
 
 
 def providers(device: str, available: list[str], cache: str) -> list[Provider]:

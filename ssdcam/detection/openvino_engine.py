@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration, quantised
-from ssdcam.detection.no_reports import no_reports
+from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.prepared import Form, check_boxes, digest, prepared
 from ssdcam.errors import UnavailableError
 from ssdcam.ssd import host
@@ -85,6 +85,7 @@ class OpenVinoEngine:
         check_boxes(len(self._defaults), self._model.outputs[0].shape[1])
         self._alone = self._compile("LATENCY").create_infer_request()
         self._several: list[openvino.InferRequest] = []
+        self._tensor = import_quietly("openvino").Tensor
 
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """Locations and raw scores of a batch ``(B, H, W, 3)``, BGR."""
@@ -105,9 +106,7 @@ class OpenVinoEngine:
 
     def _bind(self, request: openvino.InferRequest, *arrays: NDArray[Any]) -> None:
         """Let a request read and write our memory: nothing is copied on the way."""
-        from openvino import Tensor
-
-        pixels, locations, raw_scores = (Tensor(array, shared_memory=True) for array in arrays)
+        pixels, locations, raw_scores = (self._tensor(array, shared_memory=True) for array in arrays)
         request.set_input_tensor(pixels)
         request.set_output_tensor(0, locations)
         request.set_output_tensor(1, raw_scores)
@@ -135,13 +134,12 @@ class OpenVinoEngine:
 
 def _core() -> openvino.Core:
     try:
-        with no_reports():
-            import openvino
+        vendor = import_quietly("openvino")
     except ImportError as error:
         raise UnavailableError(
             f"the openvino engine needs OpenVINO: pip install 'ssdcam[openvino]' ({error})"
         ) from error
-    return openvino.Core()
+    return vendor.Core()
 
 
 def _prepared(
@@ -167,9 +165,7 @@ def _prepared(
 
 
 def _write(model: openvino.Model, path: Path) -> None:
-    import openvino
-
-    openvino.save_model(model, path, compress_to_fp16=False)
+    import_quietly("openvino").save_model(model, path, compress_to_fp16=False)
 
 
 def _convert(checkpoint: Checkpoint) -> openvino.Model:
@@ -189,11 +185,12 @@ def from_torch(network: torch.nn.Module, example: torch.Tensor) -> openvino.Mode
     import warnings
 
     import torch
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
+    manager = import_quietly("openvino.frontend").FrontEndManager()
+    decoder = import_quietly("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes become constants, as they should
-        frontend = FrontEndManager().load_by_framework("pytorch")
-        decoder = TorchScriptPythonDecoder(network, example_input=example)  # nothing else holds it while it is read
-        return frontend.convert(frontend.load(decoder))
+        frontend = manager.load_by_framework("pytorch")
+        decoded = decoder(network, example_input=example)  # nothing else holds it while it is read
+        model: openvino.Model = frontend.convert(frontend.load(decoded))
+    return model

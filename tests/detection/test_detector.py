@@ -288,7 +288,7 @@ class TestLoad:
 
     @pytest.mark.parametrize("kind", [str, Path])
     def test_a_path(self, kind: type, tiny_model: Path, tiny: Detector, photos: list[Image]) -> None:
-        loaded = load(kind(tiny_model), device="cpu")
+        loaded = load(kind(tiny_model), device="cpu", engine="torch")
         assert loaded.labels == TINY_LABELS
         assert same(loaded.detect(photos[3]), tiny.detect(photos[3]))
 

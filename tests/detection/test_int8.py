@@ -13,7 +13,6 @@ import pytest
 
 import ssdcam
 from ssdcam.checkpoints.checkpoint import Checkpoint
-from ssdcam.cli.main import main
 from ssdcam.detection import int8
 from ssdcam.detection.engine import Engine
 from ssdcam.detection.engines import ENGINES
@@ -21,6 +20,7 @@ from ssdcam.detection.int8 import Calibration
 from ssdcam.errors import UnavailableError, WrongUsageError
 
 from .. import pictures
+from ..cli.running import INSTALLED, run
 
 NEEDED = {"openvino": ["openvino"], "onnxruntime": ["onnxruntime", "onnxscript"]}
 
@@ -98,30 +98,30 @@ def test_in_the_command_line(name, tmp_path, tiny_model):
     (tmp_path / "user").mkdir()
     options = ["-m", str(tiny_model), "--engine", name, "--precision", "int8", "--device", "cpu", "--json"]
 
-    def run(*more: str) -> tuple[list[str], str]:
+    def image(*more: str) -> tuple[list[str], str]:
         command = [sys.executable, "-c", code, "image", str(tmp_path / "0.jpg"), *options, *more]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
         return done.stdout.splitlines(), done.stderr
 
-    (record, modules), said = run("--calibrate", str(tmp_path))
+    (record, modules), said = image("--calibrate", str(tmp_path))
     assert record.startswith('{"source"')
     assert modules == "nncf torch"
     assert "damaged.jpg: is damaged" in said
     assert f"{name}: preparing this network" in said
     assert "nncf" not in said.lower()
-    assert run() == ([record, ""], "")
+    assert image() == ([record, ""], "")
     assert not list((tmp_path / "user").rglob("*"))
 
 
-def test_what_is_refused(tmp_path, tiny_model, capsys):
+def test_what_is_refused(tmp_path, tiny_model):
     with pytest.raises(WrongUsageError, match="calibration is for precision int8, not for auto"):
         ssdcam.load(tiny_model, calibrate=[pictures.noise(30, 30, 1)])
     with pytest.raises(WrongUsageError, match="no picture to choose its ranges on"):
         ssdcam.load(tiny_model, precision="int8", calibrate=[])
-    with pytest.raises(SystemExit) as end:
-        main(["image", str(tmp_path), "-m", str(tiny_model), "--precision", "int8", "--calibrate", "nosuch"])
-    assert end.value.code == 2
-    assert "'nosuch' does not exist" in capsys.readouterr().err
+    for folder, complaint in ((tmp_path, "no picture to choose"), (tmp_path / "nosuch", "nosuch' does not exist")):
+        done = run("image", tmp_path, "-m", tiny_model, "--precision", "int8", "--calibrate", folder, command=INSTALLED)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert complaint in done.stderr
 
 
 def test_without_nncf(name, home, tiny_checkpoint, batch, monkeypatch):

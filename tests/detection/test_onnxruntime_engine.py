@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -79,10 +80,16 @@ def test_on_cuda(tiny_checkpoint, precision):
         np.testing.assert_allclose(a, b.numpy(), atol=0.05 if precision == "fp16" else 0.01)
 
 
-def test_without_the_exporter(tiny_checkpoint, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(UnavailableError, match=r"onnxscript: pip install 'ssdcam\[onnxruntime\]'"):
-        OnnxRuntimeEngine(tiny_checkpoint, "cpu")
+def test_without_the_exporter(tiny_model):
+    code = (
+        "import sys, ssdcam; sys.modules['onnxscript'] = None\n"
+        "try: ssdcam.load(sys.argv[1], engine='onnxruntime', device='cpu')\n"
+        "except ssdcam.SsdcamError as error: print(type(error).__name__, error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_model)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(
+        "UnavailableError networks are exported to ONNX by onnxscript: pip install 'ssdcam[onnx"
+    )
 
 
 def test_exporting_says_nothing(tiny_checkpoint, capfd):
