@@ -22,6 +22,7 @@ _COMMANDS = {
     "train": "Train an SSD on your own classes.",
     "eval": "Score a detector, or records made elsewhere.",
     "boxes": "Find default boxes that suit a data set.",
+    "export": "Write a detector as ONNX, OpenVINO or TorchScript.",
     "weights": "Look at checkpoints and convert them.",
 }
 

@@ -28,6 +28,7 @@ from ssdcam.ssd.spec import Selection
 
 if TYPE_CHECKING:
     import openvino
+    import torch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Floats = NDArray[np.float32]
@@ -181,22 +182,27 @@ def _keep(model: openvino.Model, folder: Path, digest: str) -> None:
 
 
 def _convert(checkpoint: Checkpoint) -> openvino.Model:
-    """From torch, traced with one picture; by OpenVINO's frontend itself, whose usual wrapper reports to its makers."""
+    import torch
+
+    from ssdcam.detection.torch_engine import Normalise, load_network
+
+    network = torch.nn.Sequential(Normalise(checkpoint.spec.normalisation), load_network(checkpoint)).eval()
+    height, width = checkpoint.spec.input_size
+    model = from_torch(network, torch.zeros(1, height, width, 3, dtype=torch.uint8))
+    model.reshape([1, height, width, 3])
+    return model
+
+
+def from_torch(network: torch.nn.Module, example: torch.Tensor) -> openvino.Model:
+    """Trace a network; by OpenVINO's frontend itself, whose usual wrapper reports to its makers."""
     import warnings
 
     import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    from ssdcam.detection.torch_engine import Normalise, load_network
-
-    network = torch.nn.Sequential(Normalise(checkpoint.spec.normalisation), load_network(checkpoint)).eval()
-    height, width = checkpoint.spec.input_size
-    pixels = torch.zeros(1, height, width, 3, dtype=torch.uint8)
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes become constants, as they should
         frontend = FrontEndManager().load_by_framework("pytorch")
-        decoder = TorchScriptPythonDecoder(network, example_input=pixels)  # nothing else holds it while it is read
-        model = frontend.convert(frontend.load(decoder))
-    model.reshape([1, height, width, 3])
-    return model
+        decoder = TorchScriptPythonDecoder(network, example_input=example)  # nothing else holds it while it is read
+        return frontend.convert(frontend.load(decoder))

@@ -85,5 +85,6 @@ class SSD(nn.Module):
 def _predict(heads: nn.ModuleList, maps: list[Tensor], values: int) -> Tensor:
     # Channels last: a cell's boxes lie together, cells row by row. A view where the memory already is channels-last.
     return torch.cat(
-        [head(x).permute(0, 2, 3, 1).reshape(len(x), -1, values) for head, x in zip(heads, maps, strict=True)], dim=1
+        [head(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, values) for head, x in zip(heads, maps, strict=True)],
+        dim=1,
     )

@@ -41,7 +41,7 @@ def nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float) -> Tensor:
         places = torch.arange(length, device=boxes.device)
         present = places < group_counts[:, None]
         index = (group_starts[:, None] + places).clamp(max=len(order) - 1)
-        kept = _greedy(boxes[index], present, iou)
+        kept = greedy(boxes[index], present, iou)
         keep[index[present]] = kept[present]
     return order[keep]
 
@@ -73,16 +73,26 @@ def _batches(starts: Tensor, counts: Tensor) -> Iterator[tuple[Tensor, Tensor, i
             yield starts[batch], counts[batch], length
 
 
-def _greedy(boxes: Tensor, present: Tensor, iou: float) -> Tensor:
-    """Greedy NMS in each row of padded ``(groups, L, 4)`` boxes, sorted by falling score; bool ``(groups, L)``."""
+def greedy(boxes: Tensor, present: Tensor, iou: float, block_size: int = BLOCK) -> Tensor:
+    """Greedy NMS in each row of padded boxes; in words of Python that ``torch.jit.script`` knows.
+
+    Args:
+        boxes: float ``(groups, L, 4)``, ``x1, y1, x2, y2``, by falling score.
+        present: bool ``(groups, L)``, False for padding.
+        iou: boxes that overlap by more than this suppress each other.
+        block_size: overlaps are held for this many boxes by this many boxes at a time.
+
+    Returns:
+        bool ``(groups, L)``: which are kept.
+    """
     length = boxes.shape[1]
     keep = torch.zeros_like(present)
-    for start in range(0, length, BLOCK):
-        block = boxes[:, start : start + BLOCK]
-        alive = present[:, start : start + BLOCK]
-        for earlier in range(0, start, BLOCK):
-            above = pairwise_iou(boxes[:, earlier : earlier + BLOCK], block) > iou
-            alive = alive & ~(above & keep[:, earlier : earlier + BLOCK, None]).any(dim=1)
+    for start in range(0, length, block_size):
+        block = boxes[:, start : start + block_size]
+        alive = present[:, start : start + block_size]
+        for earlier in range(0, start, block_size):
+            above = pairwise_iou(boxes[:, earlier : earlier + block_size], block) > iou
+            alive = alive & ~(above & keep[:, earlier : earlier + block_size, None]).any(dim=1)
         suppresses = (pairwise_iou(block, block) > iou).triu(diagonal=1)
         kept = alive
         while True:
@@ -90,5 +100,5 @@ def _greedy(boxes: Tensor, present: Tensor, iou: float) -> Tensor:
             if torch.equal(again, kept):
                 break
             kept = again
-        keep[:, start : start + BLOCK] = kept
+        keep[:, start : start + block_size] = kept
     return keep
