@@ -17,6 +17,10 @@ class DatasetError(SsdcamError):
     """A data set that cannot be found, read or understood."""
 
 
+class ExportError(SsdcamError):
+    """An exported file that cannot be written, or that does not do what the checkpoint does."""
+
+
 class ImageError(SsdcamError):
     """A picture that cannot be read or written."""
 

@@ -31,7 +31,7 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # They stand beside media and pipeline: on what lies below those, and only cli stands on them.
-LEARNING = {"datasets", "training", "evaluation"}
+LEARNING = {"datasets", "training", "evaluation", "exporting"}
 BELOW_LEARNING = {room for room, floor in FLOOR.items() if floor <= FLOOR["detection"]}
 
 

@@ -14,6 +14,7 @@ from ssdcam.checkpoints.checkpoint import Checkpoint, is_ours, load_checkpoint
 from ssdcam.checkpoints.families import convert_arrays, find_family
 from ssdcam.checkpoints.families.family import BoxSizes
 from ssdcam.checkpoints.labels import read_labels
+from ssdcam.checkpoints.prototxt import Description, find_prototxt, read_prototxt
 from ssdcam.checkpoints.published import PUBLISHED, Published
 from ssdcam.checkpoints.state_files import is_npz, read_npz, read_safetensors, read_torch
 from ssdcam.checkpoints.tflite import FILE_IDENTIFIER, load_tflite
@@ -169,13 +170,22 @@ def _load(path: Path, family: str | None, boxes: BoxSizes | None) -> Checkpoint:
     elif head.startswith(b"\x80") and head[1] in range(2, 6):  # a pickle, as torch saved before it used zip
         arrays = read_torch(path)
     elif path.suffix == ".caffemodel":  # protobuf has no first bytes of its own
-        arrays = read_caffemodel(path)
+        return convert_arrays(read_caffemodel(path), path, family, boxes, None if boxes else _describe(path))
     else:
         raise CheckpointError(
             f"{path}: is no checkpoint that ssdcam reads: "
             ".safetensors, PyTorch's .pth, Chainer's .npz, a .caffemodel, TensorFlow's .tflite"
         )
     return convert_arrays(arrays, path, family, boxes)
+
+
+def _describe(path: Path) -> Description | None:
+    """What a ``.prototxt`` beside a ``.caffemodel`` says of it."""
+    beside = find_prototxt(path)
+    description = read_prototxt(beside) if beside else None
+    if description:
+        note(f"{path}: default boxes and NMS figures are those of {beside}")
+    return description
 
 
 def _refuse_choices(model: str | Path, family: str | None, boxes: BoxSizes | None) -> None:

@@ -23,6 +23,7 @@ _COMMANDS = {
     "eval": "Score a detector, or records made elsewhere.",
     "bench": "Measure what this machine does with each engine.",
     "boxes": "Find default boxes that suit a data set.",
+    "export": "Write a detector as ONNX, OpenVINO or TorchScript.",
     "weights": "List, download, look at and convert checkpoints.",
 }
 

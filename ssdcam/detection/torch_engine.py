@@ -17,27 +17,35 @@ from ssdcam.ssd.architectures import build_network
 from ssdcam.ssd.default_boxes import default_boxes
 from ssdcam.ssd.network import SSD
 from ssdcam.ssd.postprocess import postprocess
-from ssdcam.ssd.spec import Normalisation, Selection
+from ssdcam.ssd.spec import ColourOrder, Normalisation, Selection
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Normalise(nn.Module):
-    """From pixels to the network's input: the one place where colour order and normalisation are applied."""
+    """From pixels to the network's input: the one place where colour order and normalisation are applied.
+
+    Args:
+        normalisation: the checkpoint's.
+        given: colour order of the pixels.
+    """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, normalisation: Normalisation) -> None:
+    def __init__(self, normalisation: Normalisation, given: ColourOrder = "bgr") -> None:
         super().__init__()
-        self.flip = normalisation.colour == "rgb"
+        self.flip = normalisation.colour != given
         self.register_buffer("mean", torch.tensor(normalisation.mean)[:, None, None])
         self.register_buffer("scale", 1 / torch.tensor(normalisation.std)[:, None, None])
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """uint8 ``(B, H, W, 3)`` BGR to float32 ``(B, 3, H, W)``, channels-last in memory."""
-        images = pixels.permute(0, 3, 1, 2).float()
+        """uint8 ``(B, H, W, 3)`` to float32 ``(B, 3, H, W)``, channels-last in memory."""
+        return self.planes(pixels.permute(0, 3, 1, 2).float())
+
+    def planes(self, images: Tensor) -> Tensor:
+        """The same for pixels that are float32 ``(B, 3, H, W)``, 0 to 255, already."""
         if self.flip:
             images = images.flip(1)
         return (images - self.mean) * self.scale

@@ -46,9 +46,13 @@ def encode(boxes: Tensor, defaults: Tensor, coding: BoxCoding) -> Tensor:
 
 def decode(locations: Tensor, defaults: Tensor, coding: BoxCoding) -> Tensor:
     """The inverse of :func:`encode`: float ``(..., 4)`` centre-form boxes, relative to the image, not clipped."""
-    offsets = locations * locations.new_tensor(coding.variances)
+    return shift(locations * locations.new_tensor(coding.variances), defaults, coding.max_log_size)
+
+
+def shift(offsets: Tensor, defaults: Tensor, max_log_size: float) -> Tensor:
+    """The second half of :func:`decode`: boxes from locations that are multiplied by their variances already."""
     centre = defaults[..., :2] + offsets[..., :2] * defaults[..., 2:]
-    size = defaults[..., 2:] * offsets[..., 2:].clamp(max=coding.max_log_size).exp()
+    size = defaults[..., 2:] * offsets[..., 2:].clamp(max=max_log_size).exp()
     return torch.cat([centre, size], dim=-1)
 
 
@@ -66,7 +70,7 @@ def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
     sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
     intersection = sides[..., 0] * sides[..., 1]
     union = _area(a) + _area(b) - intersection
-    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
+    return intersection / union.clamp(min=1.1754943508222875e-38)  # float32's least, as torch.jit.script has no finfo
 
 
 def _area(boxes: Tensor) -> Tensor:

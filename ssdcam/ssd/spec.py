@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from ssdcam.ssd.default_boxes import BoxLayout
 
+NO_LIMIT = 100_000
+"""Stands for no limit in NMS figures: more than any network has boxes."""
+
 _MOST_PIXELS = 8192  # a side of a network's input
 
 ColourOrder = Literal["rgb", "bgr"]

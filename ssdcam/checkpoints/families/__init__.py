@@ -17,6 +17,7 @@ from ssdcam.checkpoints.families import (
     ultralight,
 )
 from ssdcam.checkpoints.families.family import BoxSizes, Family, Weights, convert, log
+from ssdcam.checkpoints.prototxt import Description
 from ssdcam.errors import CheckpointError, WrongUsageError
 
 # Of families with the same keys, the one that stands first is taken where nothing else tells.
@@ -52,7 +53,13 @@ def find_family(name: str) -> Family:
     return FAMILIES[name]
 
 
-def convert_arrays(arrays: Weights, path: Path, family: str | None = None, boxes: BoxSizes | None = None) -> Checkpoint:
+def convert_arrays(
+    arrays: Weights,
+    path: Path,
+    family: str | None = None,
+    boxes: BoxSizes | None = None,
+    description: Description | None = None,
+) -> Checkpoint:
     """A checkpoint from another code base's arrays.
 
     Args:
@@ -60,12 +67,22 @@ def convert_arrays(arrays: Weights, path: Path, family: str | None = None, boxes
         path: the file, for messages and for what its name tells.
         family: whose it is; told by the keys, then by the file's name, if not given.
         boxes: which set of default boxes, where the family has two that the keys cannot tell apart.
+        description: what a ``.prototxt`` says of Caffe's.
 
     Raises:
-        CheckpointError: the arrays are no family's, or not those of the one that was named.
+        CheckpointError: the arrays are no family's, or not those of the one that was named or described.
         WrongUsageError: there is no such family, or nothing for ``boxes`` to choose.
     """
-    return convert(find_family(family) if family else _recognised(arrays, path), arrays, path, boxes)
+    chosen = find_family(family) if family else _recognised(arrays, path)
+    if description is None or chosen is not caffe.FAMILY:
+        return convert(chosen, arrays, path, boxes)
+    checkpoint = convert(caffe.described(description), arrays, path, boxes)
+    if description.columns not in (None, checkpoint.spec.num_columns):
+        raise CheckpointError(
+            f"{description.path}: is for {description.columns} classes with background, "
+            f"but {path.name} has {checkpoint.spec.num_columns}"
+        )
+    return checkpoint
 
 
 def _recognised(arrays: Weights, path: Path) -> Family:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ssdcam.checkpoints.families.family import NO_LIMIT, Array, Family, Variant
+from ssdcam.checkpoints.families.family import Array, Family, Variant
 from ssdcam.ssd.default_boxes import VOC300, VOC512
-from ssdcam.ssd.spec import NmsFigures, Normalisation
+from ssdcam.ssd.spec import NO_LIMIT, NmsFigures, Normalisation
 
 
 def _x_first(head: str, array: Array, boxes: int) -> Array:

@@ -18,9 +18,6 @@ from ssdcam.errors import CheckpointError, WrongUsageError
 from ssdcam.ssd.default_boxes import BoxLayout
 from ssdcam.ssd.spec import BoxCoding, ModelSpec, NmsFigures, Normalisation
 
-NO_LIMIT = 100_000
-"""Stands for no limit in a family's NMS figures: more than any network has boxes."""
-
 log = logging.getLogger("ssdcam")
 
 Array = NDArray[Any]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ssdcam.checkpoints.families.family import NO_LIMIT, Family
+from ssdcam.checkpoints.families.family import Family
 from ssdcam.checkpoints.families.vgg import extra_layers, vgg_layers, vgg_variants
-from ssdcam.ssd.spec import NmsFigures, Normalisation
+from ssdcam.ssd.spec import NO_LIMIT, NmsFigures, Normalisation
 
 FAMILY = Family(
     name="lufficc",

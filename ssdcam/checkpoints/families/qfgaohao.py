@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ssdcam.checkpoints.families.family import NO_LIMIT, Family, Variant, Weights
+from ssdcam.checkpoints.families.family import Family, Variant, Weights
 from ssdcam.checkpoints.families.vgg import vgg_layers
 from ssdcam.ssd.default_boxes import MOBILENET300, SQUEEZENET300, VOC300
-from ssdcam.ssd.spec import NmsFigures, Normalisation
+from ssdcam.ssd.spec import NO_LIMIT, NmsFigures, Normalisation
 
 _NMS = NmsFigures(iou=0.45, before=200, after=NO_LIMIT)
 MOBILENET = Normalisation("rgb", mean=(127,) * 3, std=(128,) * 3)

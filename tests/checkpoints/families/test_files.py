@@ -1,6 +1,9 @@
 """Other people's files: told apart by their keys; what is damaged, malicious or strange gets one line."""
 
 import json
+import re
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -318,6 +321,27 @@ def test_a_caffemodel_comes_back_as_it_was(old, tmp_path):
         np.testing.assert_array_equal(array, arrays[name])
     with pytest.raises(CheckpointError, match="those of no SSD that ssdcam knows"):
         open_checkpoint(tmp_path / "a.caffemodel")
+
+
+@pytest.mark.parametrize("part", [b"\xa2\x06\x00", b"\xa2\x06\x02\x3a\x00"])
+def test_a_caffemodel_of_very_many_layers(part, tmp_path):
+    """A few bytes each, they would be large objects; what is read of them is less than twenty times the file."""
+    (tmp_path / "a.caffemodel").write_bytes(part * 2_000_000)
+    code = """
+import resource, sys
+from pathlib import Path
+from ssdcam.checkpoints.caffemodel import read_caffemodel
+from ssdcam.errors import CheckpointError
+resource.setrlimit(resource.RLIMIT_AS, (500_000_000, 500_000_000))
+try:
+    read_caffemodel(Path(sys.argv[1]))
+except CheckpointError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "a.caffemodel"], capture_output=True, text=True, check=True
+    )
+    assert re.search(r"a\.caffemodel: (is damaged|holds no layers)", done.stdout)
 
 
 @pytest.mark.parametrize("content", [b"text that is long enough", b"\xff" * 40, b"\x0a", b"\xa2\x06\x7f", b"\x08\x01"])

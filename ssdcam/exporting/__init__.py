@@ -1,0 +1,1 @@
+"""Detectors as files for other programs: ONNX, OpenVINO IR, TorchScript; each checked against torch when written."""
