@@ -97,12 +97,14 @@ def main() -> None:
     parser.add_argument("-m", "--model")
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--calibrate", metavar="DIR", help="pictures for --precision int8")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--max-frames", type=int)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.json")
     given = parser.parse_args()
     model: list[object] = ["-m", given.model] if given.model else []
     how = [*model, "--engine", given.engine, "--precision", given.precision]
+    how += ["--calibrate", given.calibrate] if given.calibrate else []
     with TemporaryDirectory() as name:
         folder = Path(name)
         runs = in_turn(

@@ -10,9 +10,9 @@ from torch import Tensor
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detection.torch_engine import find_device
 from ssdcam.errors import WrongUsageError
+from ssdcam.ssd import host
 from ssdcam.ssd.architectures import build_network
 from ssdcam.ssd.default_boxes import default_boxes
-from ssdcam.ssd.host import PackedBoxes
 from ssdcam.ssd.postprocess import postprocess
 from ssdcam.ssd.spec import Selection
 
@@ -56,6 +56,9 @@ class EagerEngine:
         return locations, raw_scores
 
     @torch.no_grad()
-    def decode(self, locations: Tensor, raw_scores: Tensor, selection: Selection) -> PackedBoxes:
+    def decode(self, locations: Tensor, raw_scores: Tensor, selection: Selection) -> host.PackedBoxes:
         """Boxes on the host, decoded on the device."""
+        if self.device == "cpu":
+            located, raw, boxes = (part.numpy() for part in (locations, raw_scores, self._defaults))
+            return host.postprocess(located, raw, boxes, self._spec, selection)
         return postprocess(locations, raw_scores, self._defaults, self._spec, selection)

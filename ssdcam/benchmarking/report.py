@@ -129,6 +129,8 @@ class Report:
             on_device = 0.0 if one.combination.device == "cpu" else 1 / median(network.rates)
             possible = possible_fps(parts, self.machine["usable_cores"], on_device)
             row |= {"possible_fps": round(possible, 2), "share_of_possible": round(stats["fps"] / possible, 4)}
+            if on_device:
+                row["device_busy"] = round(stats["fps"] * on_device, 4)
         return row
 
     def _baseline(self, one: Measured, times: Sequence[Times | None]) -> Times | None:

@@ -26,7 +26,7 @@ def video(tmp_path: Path) -> Path:
 
 
 def test_plain_torch_computes_the_same(tiny_checkpoint: Checkpoint) -> None:
-    engines: list[Engine] = [EagerEngine(tiny_checkpoint, "cpu"), TorchEngine(tiny_checkpoint, "cpu")]
+    engines: list[Engine] = [EagerEngine(tiny_checkpoint, "cpu"), TorchEngine(tiny_checkpoint, "cpu", "fp32")]
     batch = np.stack([np.resize(picture, (300, 300, 3)) for picture in scenes(2, 300, 300)])
     ours, theirs = (engine.infer(batch) for engine in engines)
     for a, b in zip(ours, theirs, strict=True):

@@ -84,7 +84,9 @@ def test_a_device_may_be_what_bounds_the_pipeline(report: Report) -> None:
     gpu = report.measured[2]
     gpu.network[1] = times(40, cpu_s=0.001)
     gpu.pipeline, gpu.pipeline_times = [stats(30)], times(30)
-    assert report.to_json()["pipeline"][1]["possible_fps"] == 40
+    on_cpu, on_gpu = report.to_json()["pipeline"]
+    assert (on_gpu["possible_fps"], on_gpu["device_busy"]) == (40, 0.75)
+    assert "device_busy" not in on_cpu
 
 
 def test_what_is_missing_is_named(report: Report) -> None:
