@@ -22,7 +22,7 @@ FLOORS = [
     {"records", "checkpoints"},
     {"detection"},
     {"media"},
-    {"pipeline"},
+    {"pipeline", "diagnosis"},
     {"cli"},
     {"__main__"},
 ]
