@@ -65,10 +65,11 @@ class Shell:
         return self.seen
 
     def complete(self, line: str, until: str) -> None:
-        """Type a beginning, press tab (twice: once completes what is common, twice lists), wait for a text; leave."""
-        self.type("\x15" + line + "\t\t")
+        """Type a beginning, press tab, wait for what only one completion gives, and take the line away again."""
+        self.type(line + "\t")
         self.wait_for(until)
-        self.type("\x03")
+        self.type("\x15echo ta''ken\n")
+        self.wait_for("taken")
 
     def close(self) -> None:
         self.process.kill()
@@ -89,9 +90,9 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
 def test_at_a_terminal(shell: Shell) -> None:
     shell.complete("ssdcam doct", "ssdcam doctor ")
     shell.complete("ssdcam video holi", "holiday.mp4")
-    shell.complete("ssdcam image --engine op", "openvino")
+    shell.complete("ssdcam image --engine openv", "openvino ")
     shell.complete(f"ssdcam image -m {EMBEDDED[0][:2]}", EMBEDDED[0])
-    shell.complete("ssdcam weights ", "convert")
+    shell.complete("ssdcam weights con", "ssdcam weights convert ")
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
@@ -134,19 +135,17 @@ def offered(*words: str, cwd: Path | None = None) -> list[str]:
         (["image", ""], ["file,"]),
         (["video", "a.mp4", "-o", "ou"], ["file,ou"]),
         (["video", "a.mp4", "--preset", "med"], ["plain,medium"]),
-        (["video", "a.mp4", "--codec", "h26"], ["plain,h264", "plain,h265"]),
+        (["video", "a.mp4", "--codec", "vp"], ["plain,vp9"]),
         (["webcam", "--records", "x"], ["file,x"]),
         (["weights", "info", "nosuch"], ["file,nosuch"]),
         (["train", "--arch", "ultra"], ["plain,ultralight-faces"]),
         (["image", "--family", "caf"], ["plain,caffe"]),
         (["image", "--crops", "d"], ["dir,d"]),
         (["completion", ""], ["plain,bash", "plain,zsh", "plain,fish"]),
-        (["nosuch", ""], []),
     ],
 )
 def test_what_is_offered(words: list[str], expected: list[str]) -> None:
-    there = offered(*words)
-    assert there == expected or (words == ["nosuch", ""] and there)
+    assert offered(*words) == expected
 
 
 def test_models_are_names_and_checkpoints(tmp_path: Path) -> None:
