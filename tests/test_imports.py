@@ -24,7 +24,7 @@ FLOORS = [
     {"detection"},
     {"media"},
     {"pipeline"},
-    {"benchmarking"},
+    {"benchmarking", "diagnosis"},
     {"cli"},
     {"__main__"},
 ]
@@ -165,3 +165,12 @@ def test_pictures_do_without_pyav() -> None:
     assert "av" not in run(
         "import ssdcam.cli.image, ssdcam.media.images, ssdcam.media.drawing, ssdcam.detection.detector"
     )
+
+
+def test_doctor_does_without_what_it_looks_at() -> None:
+    loaded = run(
+        "from ssdcam.cli import doctor\nfrom ssdcam.diagnosis.checks import checks, run_checks\n"
+        "list(run_checks(checks(doctor._engines())[2:4]))"
+    )
+    assert "ssdcam.diagnosis.checks" in loaded
+    assert not loaded & {"torch", "cv2", "av", "numpy", "openvino"}

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 import ssdcam
+from ssdcam.diagnosis.compute import drawing
 
 ROOT = Path(__file__).parents[1]
 
@@ -121,11 +125,11 @@ def test_installs_editable(copy: Path, tmp_path: Path) -> None:
         sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index",
         "--disable-pip-version-check", "--root-user-action", "ignore", wheel, cwd=tmp_path,
     )  # fmt: skip
-    check(ask(python, tmp_path), copy)
+    check(ask(python, tmp_path, PYTHONPATH=""), copy)
     # Weights that are put into the tree later are found too.
     (copy / "weights" / "later.safetensors").touch()
     try:
-        assert "later.safetensors" in ask(python, tmp_path)["weights"]
+        assert "later.safetensors" in ask(python, tmp_path, PYTHONPATH="")["weights"]
     finally:
         (copy / "weights" / "later.safetensors").unlink()
 
@@ -149,6 +153,65 @@ def test_the_source_distribution_holds_what_the_wheel_is_made_of(sdist: Path) ->
         names = {name.partition("/")[2] for name in archive.getnames()}
     files = {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", "ssdcam/py.typed", "weights/README.md"}
     assert (tree("ssdcam", "weights") | files) - names == set()
+
+
+def names_in(archive: Path) -> set[str]:
+    """Files of a wheel or a source distribution, without the folder that the latter begins with."""
+    if archive.suffix == ".whl":
+        return set(zipfile.ZipFile(archive).namelist())
+    with tarfile.open(archive) as tar:
+        return {name.partition("/")[2] for name in tar.getnames()}
+
+
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_both_hold_more_than_code(kind: str, request: pytest.FixtureRequest) -> None:
+    names = names_in(request.getfixturevalue(kind))
+    weights = [path.name for path in (ROOT / "weights").glob("*.safetensors")]
+    assert weights
+    folder = "ssdcam/weights" if kind == "wheel" else "weights"
+    assert {f"{folder}/{name}" for name in [*weights, "README.md"]} <= names
+    assert "ssdcam/py.typed" in names
+    assert any(name.rpartition("/")[2] == "LICENSE" for name in names)
+
+
+def test_the_wheel_works_offline_in_an_environment_of_its_own(wheel: Path, tmp_path: Path) -> None:
+    """As after pip install on a machine without a network: dependencies are those that are here."""
+    environment = tmp_path / "environment"
+    call(sys.executable, "-m", "venv", "--without-pip", environment, cwd=tmp_path)
+    python = environment / "bin" / "python"
+    [own] = environment.glob("lib/python*/site-packages")
+    call(
+        sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index",
+        "--disable-pip-version-check", "--root-user-action", "ignore", wheel, cwd=tmp_path,
+    )  # fmt: skip
+    # What the tests run with comes after what the environment has itself.
+    (own / "below.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    offline = [shutil.which("unshare") or "", "--map-root-user", "--net"]
+    if not offline[0] or subprocess.run([*offline, "true"], capture_output=True).returncode:
+        pytest.skip("this system lets nobody make a network namespace: unshare --map-root-user --net true")
+    check(ask(python, tmp_path, PYTHONPATH=""), environment)
+    cv2.imwrite(str(tmp_path / "a.png"), drawing())
+    script = environment / "bin" / "ssdcam"
+    told = call(*offline, script, "image", "a.png", "--json", cwd=tmp_path, PYTHONPATH="", SSDCAM_OFFLINE="1")
+    assert json.loads(told)["detections"]
+
+
+def test_the_version_is_written_once() -> None:
+    files = ["setup.cfg", "pyproject.toml", "mkdocs.yml", "README.md", *map(str, (ROOT / "ssdcam").rglob("*.py"))]
+    stated = [file for file in files if f'"{ssdcam.__version__}"' in (ROOT / file).read_text("utf-8")]
+    assert stated == [str(ROOT / "ssdcam" / "__init__.py")]
+    assert "version = attr: ssdcam.__version__" in (ROOT / "setup.cfg").read_text("utf-8")
+
+
+def test_all_is_every_extra_that_users_have(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(f"ssdcam-{ssdcam.__version__}.dist-info/METADATA").decode()
+    extras: dict[str, set[str]] = {}
+    for name, extra in re.findall(r"^Requires-Dist: ([\w.-]+)[^;\n]*; .*extra == ['\"](\w+)['\"]", text, re.MULTILINE):
+        extras.setdefault(extra, set()).add(name)
+    everything = extras.pop("all")
+    assert set.union(*(names for extra, names in extras.items() if extra not in ("docs", "test"))) == everything
+    assert extras["docs"] < extras["test"]
 
 
 def test_the_wheel_says_what_it_needs(wheel: Path) -> None:

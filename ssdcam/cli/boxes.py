@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import console, options, session
+from ssdcam.cli import completing, console, options, session
 from ssdcam.errors import SsdcamError, WrongUsageError
 from ssdcam.files import same_file
 
@@ -28,8 +28,15 @@ _PAPERS = "ssd300-vgg16"
 
 @click.command("boxes")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA...")
-@click.option("-m", "--model", metavar="NAME|PATH", help="Checkpoint that the boxes are for.")
-@click.option("--arch", metavar="NAME", help=f"Architecture that they are for; default: {_PAPERS}, the paper's.")
+@click.option(
+    "-m", "--model", metavar="NAME|PATH", shell_complete=completing.models, help="Checkpoint that the boxes are for."
+)
+@click.option(
+    "--arch",
+    metavar="NAME",
+    shell_complete=completing.architectures,
+    help=f"Architecture that they are for; default: {_PAPERS}, the paper's.",
+)
 @options.arch_size
 @options.family
 @click.option("--split", default="train", show_default=True, help="Part of the data to look at.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ssdcam.cli import console, options, progress
+from ssdcam.cli import completing, console, options, progress
 from ssdcam.errors import ImageError, SsdcamError, WrongUsageError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ _LEAST_SCORE = 0.01
 @click.option(
     "--detections",
     metavar="FILE",
+    shell_complete=completing.files,
     help="Score these records: x.jsonl, x.csv, x.json (COCO, or a list of COCO results), voc:DIR, yolo:DIR.",
 )
 @click.option("--split", default="val", show_default=True, help="Which part of the data set.")

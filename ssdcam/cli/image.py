@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import console, options, session
+from ssdcam.cli import completing, console, options, session
 from ssdcam.cli.progress import counted
 from ssdcam.errors import ImageError, WrongUsageError
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command("image")
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=completing.files)
 @click.option("--json", "as_json", is_flag=True, help="One JSON record a picture on stdout.")
 @click.option(
     "-o",

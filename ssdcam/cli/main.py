@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -11,7 +12,7 @@ from typing import NoReturn
 import click
 
 from ssdcam import __version__
-from ssdcam.cli import console
+from ssdcam.cli import completing, console
 from ssdcam.errors import SsdcamError, WrongUsageError
 
 # Each command's one-line help stands here, so that `ssdcam --help` imports no command, nor torch, nor cv2.
@@ -25,6 +26,8 @@ _COMMANDS = {
     "boxes": "Find default boxes that suit a data set.",
     "export": "Write a detector as ONNX, OpenVINO or TorchScript.",
     "weights": "List, download, look at and convert checkpoints.",
+    "doctor": "Say what works here, what does not, and what to do.",
+    "completion": "Print what lets a shell complete commands and options.",
 }
 
 
@@ -64,6 +67,8 @@ class _Terminated(BaseException):
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code: 0 done, 1 failed, 2 wrong usage, 130 and 143 stopped."""
+    if completing.VARIABLE in os.environ:
+        sys.exit(completing.answer(ssdcam))
     console.start()
     for number in _STOPPERS:
         signal.signal(number, _stop)
@@ -98,6 +103,8 @@ def run(arguments: list[str]) -> int:
         return 130
     except _Terminated:
         return 143
+    except ImportError as error:  # of what cannot be done without; what can be says so itself
+        return _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None:  # errors about files are told where they happen
             console.abandon_stdout()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ssdcam.cli import console, progress
+from ssdcam.cli import completing, console, progress
 from ssdcam.errors import WrongUsageError
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ model = click.option(
     "-m",
     "--model",
     metavar="NAME|PATH",
+    shell_complete=completing.models,
     help="Checkpoint to use, a file or a name of `ssdcam weights list`; the embedded one if not given.",
 )
 
@@ -96,6 +97,7 @@ labels = click.option(
 family = click.option(
     "--family",
     metavar="NAME",
+    shell_complete=completing.families,
     help="Whose checkpoint another code base's is, where it does not tell; README.md has the names.",
 )
 
@@ -118,7 +120,12 @@ arch_size = _together(
 detection = _together(
     model,
     click.option(
-        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to run."
+        "--device",
+        default="auto",
+        show_default=True,
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        shell_complete=completing.devices,
+        help="Where to run.",
     ),
     click.option(
         "--engine",
@@ -165,6 +172,7 @@ detection = _together(
 records = click.option(
     "--records",
     metavar="FILE",
+    shell_complete=completing.files,
     help="Write records there: x.jsonl, x.csv, x.json (COCO), voc:DIR or yolo:DIR.",
 )
 
@@ -185,6 +193,7 @@ encoding = _together(
     click.option(
         "--codec",
         metavar="h264|h265|av1|vp9|mpeg4",
+        shell_complete=completing.codecs,
         help="Of the output; default: h264 where the container holds it. h264_nvenc and its kin use an NVIDIA card.",
     ),
     click.option("--crf", type=int, help="Quality on the codec's own scale, lower is better; 23 for h264."),
@@ -193,6 +202,7 @@ encoding = _together(
         default="veryfast",
         show_default=True,
         metavar="ultrafast..medium",
+        shell_complete=completing.presets,
         help="Speed of encoding against size.",
     ),
 )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import console, options
+from ssdcam.cli import completing, console, options
 from ssdcam.errors import DatasetError, SsdcamError, WrongUsageError
 
 if TYPE_CHECKING:
@@ -33,9 +33,20 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
 
 @click.command("train")
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA...")
-@click.option("-m", "--model", metavar="NAME|PATH", help="Checkpoint to start from; the embedded one if not given.")
+@click.option(
+    "-m",
+    "--model",
+    metavar="NAME|PATH",
+    shell_complete=completing.models,
+    help="Checkpoint to start from; the embedded one if not given.",
+)
 @options.family
-@click.option("--arch", metavar="NAME", help="Start from random weights: ssd300-mobilenet-v1, ssd300-vgg16, ...")
+@click.option(
+    "--arch",
+    metavar="NAME",
+    shell_complete=completing.architectures,
+    help="Start from random weights: ssd300-mobilenet-v1, ssd300-vgg16, ...",
+)
 @options.arch_size
 @click.option(
     "--boxes",
@@ -140,11 +151,19 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
 @click.option(
     "--teacher",
     metavar="NAME|PATH",
+    shell_complete=completing.models,
     help="A detector to learn from about classes that a photo's data set does not name.",
 )
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
               help="Of the arithmetic; auto is bf16 where the device is fast at it.")  # fmt: skip
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to run.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:N|mps",
+    shell_complete=completing.devices,
+    help="Where to run.",
+)
 @click.option(
     "--workers", type=click.IntRange(0), help="Processes that prepare photos; default: none on a CPU, up to 8 a GPU."
 )

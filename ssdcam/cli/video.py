@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import console, options, session
+from ssdcam.cli import completing, console, options, session
 from ssdcam.errors import SourceError, SsdcamError, VideoError, WrongUsageError
 from ssdcam.files import exists
 
@@ -35,11 +35,12 @@ _SHOWS = (
 
 
 @click.command("video")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...", shell_complete=completing.files)
 @click.option(
     "-o",
     "--output",
     metavar="OUT",
+    shell_complete=completing.files,
     help="Write the video with boxes there: a file for one input, a folder (for one: ending with a slash) for several.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON record a frame on stdout.")

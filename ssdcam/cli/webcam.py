@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import console, options, session
+from ssdcam.cli import completing, console, options, session
 from ssdcam.errors import WrongUsageError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _reconnect(ctx: click.Context, param: click.Parameter, value: str) -> float 
 
 
 @click.command("webcam")
-@click.argument("source", default="0")
+@click.argument("source", default="0", shell_complete=completing.files)
 @click.option("--list", "list_cameras", is_flag=True, help="Say which cameras are there, with the modes they offer.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="OUT", help="Record with boxes there."
@@ -57,7 +57,14 @@ def _reconnect(ctx: click.Context, param: click.Parameter, value: str) -> float 
 @options.encoding
 @click.option("--size", callback=_size, metavar="WxH", help="Ask the camera for pictures of this size.")
 @click.option("--fps", type=click.FloatRange(0, min_open=True), help="Ask the camera for this rate.")
-@click.option("--fourcc", default="MJPG", show_default=True, callback=_fourcc, help="Ask the camera for this encoding.")
+@click.option(
+    "--fourcc",
+    default="MJPG",
+    show_default=True,
+    callback=_fourcc,
+    shell_complete=completing.words("MJPG", "YUYV"),
+    help="Ask the camera for this encoding.",
+)
 @click.option("--mirror", is_flag=True, help="Turn pictures left to right.")
 @click.option("--no-window", is_flag=True, help="Open no window.")
 @click.option("--duration", type=options.Seconds(), help="Stop after so long: seconds, MM:SS or HH:MM:SS.")
@@ -68,6 +75,7 @@ def _reconnect(ctx: click.Context, param: click.Parameter, value: str) -> float 
     show_default=True,
     callback=_reconnect,
     metavar="SECONDS|off",
+    shell_complete=completing.words("off"),
     help="Try so long to get a lost source back.",
 )
 @options.stats

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssdcam.cli import console, options, progress, session
+from ssdcam.cli import completing, console, options, progress, session
 from ssdcam.errors import SsdcamError, WrongUsageError
 from ssdcam.files import exists, same_file
 
@@ -98,7 +98,7 @@ def download(names: tuple[str, ...], offline: bool) -> None:
 
 
 @command.command("info")
-@click.argument("model", metavar="NAME|PATH")
+@click.argument("model", metavar="NAME|PATH", shell_complete=completing.models)
 @click.option("--json", "as_json", is_flag=True, help="Everything the checkpoint says, as JSON.")
 @options.labels
 @options.foreign

@@ -77,11 +77,11 @@ TINY = ["-m", "tiny.safetensors"]
 
 WRONG_USAGE: list[tuple[list[Argument], str]] = [
     (["nosuch"], "No such command 'nosuch'"),
-    (["--nosuch"], "No such option '?--nosuch"),
+    (["--nosuch"], "No such option:? '?--nosuch"),
     (["weights"], "Missing command"),
     (["weights", "nosuch"], "No such command 'nosuch'"),
     (["image"], "Missing argument 'PATH...'"),
-    (["image", "a.jpg", "--nosuch"], "No such option '?--nosuch"),
+    (["image", "a.jpg", "--nosuch"], "No such option:? '?--nosuch"),
     (["image", "a.jpg", "-m"], "'-m' requires an argument"),
     # No model is called that.
     (["image", "a.jpg", "-m", "nosuch"], "nosuch: no such checkpoint file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import struct
@@ -29,8 +30,9 @@ _COMMON_SIZES = ((640, 480), (800, 600), (1280, 720), (1920, 1080), (2560, 1440)
 
 # From linux/videodev2.h: request number, size of its structure in bytes.
 _QUERY_CAPABILITIES, _ENUM_FORMATS, _ENUM_SIZES, _ENUM_INTERVALS = (0, 104), (2, 64), (74, 44), (75, 52)
+_REQUEST_BUFFERS = (8, 20)
 _HAS_DEVICE_CAPABILITIES, _CAPTURES = 0x80000000, 0x00001001
-_CAPTURE_BUFFERS, _DISCRETE = 1, 1
+_CAPTURE_BUFFERS, _DISCRETE, _MAPPED = 1, 1, 1
 
 # No camera has as many formats, sizes or rates; a driver that goes on for ever is broken.
 _MOST = 256
@@ -76,6 +78,28 @@ class Camera:
 def list_cameras() -> list[Camera]:
     """The cameras that are there, in the order of their numbers."""
     return list(_from_linux(_SYS, _DEV) if sys.platform == "linux" else _from_probing(cv2.VideoCapture))
+
+
+def is_busy(device: Path, ioctl: Ioctl | None = None) -> bool:
+    """Whether another program has a camera's pictures, on Linux, where that is told without switching it on.
+
+    Whoever asks for buffers has the camera until they are given back, as they are here at once.
+    """
+    try:
+        handle = os.open(device, os.O_RDWR | os.O_NONBLOCK)
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    ask = ioctl or _system_ioctl()
+    try:
+        for count in (1, 0):
+            number, size = _REQUEST_BUFFERS
+            question = struct.pack("<III", count, _CAPTURE_BUFFERS, _MAPPED).ljust(size, b"\0")
+            ask(handle, _code(number, size, write=True), bytearray(question))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    finally:
+        os.close(handle)
+    return False
 
 
 def _from_probing(capture_factory: Callable[[int, int], cv2.VideoCapture]) -> Iterator[Camera]:
@@ -176,9 +200,13 @@ def _ask(
     """One ioctl of V4L2; None where the driver has no (further) answer."""
     number, size = request
     answer = bytearray(question.ljust(size, b"\0"))
-    direction = 3 if write else 2
     try:
-        ioctl(handle, direction << 30 | size << 16 | ord("V") << 8 | number, answer)
+        ioctl(handle, _code(number, size, write=write), answer)
     except OSError:
         return None
     return answer
+
+
+def _code(number: int, size: int, *, write: bool) -> int:
+    """An ioctl of V4L2 as the kernel counts them: direction, size of its structure, letter, number."""
+    return (3 if write else 2) << 30 | size << 16 | ord("V") << 8 | number

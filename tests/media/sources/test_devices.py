@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from ssdcam.media.sources import devices
-from ssdcam.media.sources.devices import Camera, Mode, _from_linux, _from_probing
+from ssdcam.media.sources.devices import Camera, Mode, _from_linux, _from_probing, is_busy
 
 # As computed by a C compiler from linux/videodev2.h
 QUERYCAP, ENUM_FMT, ENUM_FRAMESIZES, ENUM_FRAMEINTERVALS = 0x80685600, 0xC0405602, 0xC02C564A, 0xC034564B
@@ -187,3 +187,33 @@ def test_elsewhere_indices_are_tried(monkeypatch):
 
 def test_how_a_camera_is_named_in_messages():
     assert str(Camera("/dev/video0", "HD Webcam", ())) == "/dev/video0 (HD Webcam)"
+
+
+class TestBusy:
+    """Whoever asks for buffers of a camera that streams for another is told so."""
+
+    def ask(self, tmp_path, error):
+        asked = []
+
+        def ioctl(handle, request, buffer):
+            asked.append((request, struct.unpack_from("<III", buffer)))
+            if error:
+                raise OSError(error, os.strerror(error))
+
+        (tmp_path / "video0").touch()
+        return is_busy(tmp_path / "video0", ioctl), asked
+
+    def test_free(self, tmp_path):
+        busy, asked = self.ask(tmp_path, None)
+        assert not busy
+        # Asked for, and given back: VIDIOC_REQBUFS, of captured pictures, mapped.
+        assert asked == [(0xC0145608, (1, 1, 1)), (0xC0145608, (0, 1, 1))]
+
+    @pytest.mark.parametrize(("error", "busy"), [(errno.EBUSY, True), (errno.EINVAL, False), (errno.ENOTTY, False)])
+    def test_refused(self, error, busy, tmp_path):
+        assert self.ask(tmp_path, error)[0] is busy
+
+    def test_no_camera_at_all(self, tmp_path):
+        assert not is_busy(tmp_path / "video9")
+        (tmp_path / "file").touch()
+        assert not is_busy(tmp_path / "file")  # the system's own answer
