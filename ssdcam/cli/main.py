@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -97,9 +98,11 @@ def run(arguments: list[str]) -> int:
     except _Terminated:
         return 143
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is None:  # errors about files are told where they happen
+        if isinstance(error, OSError) and error.filename is None:
             console.abandon_stdout()
             return _failed(error, 1, f"standard output: cannot be written: {error.strerror or error}")
+        if isinstance(error, OSError) and error.strerror:  # what was not foreseen where the file is used
+            return _failed(error, 1, f"{os.fsdecode(error.filename)}: {error.strerror}")
         return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
     return 0
 

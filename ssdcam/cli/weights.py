@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import click
 
 from ssdcam.cli import console, options, session
 from ssdcam.errors import WrongUsageError
-from ssdcam.files import exists, same_file
+from ssdcam.files import exists, is_folder, same_file
 
 if TYPE_CHECKING:
     from ssdcam.checkpoints.checkpoint import Checkpoint
@@ -32,10 +31,11 @@ def info(model: str, as_json: bool, labels: Path | None, family: str | None, box
     """Say what a checkpoint is."""
     from ssdcam.checkpoints.checkpoint import spec_to_json
     from ssdcam.checkpoints.resolve import open_checkpoint
+    from ssdcam.records.jsontext import dump
 
     checkpoint = open_checkpoint(model, labels, family=family, boxes=boxes)
     if as_json:
-        click.echo(json.dumps(spec_to_json(checkpoint.spec), ensure_ascii=False))
+        click.echo(dump(spec_to_json(checkpoint.spec)))
     else:
         click.echo("\n".join(console.printable(f"{name:14} {value}") for name, value in _facts(checkpoint)))
 
@@ -85,7 +85,7 @@ def convert(
 
     if output.suffix != ".safetensors":
         raise WrongUsageError(f"{output}: the output's name must end in .safetensors")
-    if not output.parent.is_dir():
+    if not is_folder(output.parent):
         raise WrongUsageError(f"{output.parent}: no such folder")
     if same_file(output, source):
         raise WrongUsageError(f"{output}: is the input itself; give another name")

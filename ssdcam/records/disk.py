@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from ssdcam.errors import RecordError
-from ssdcam.files import exists
+from ssdcam.files import exists, is_folder
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def check_place(path: Path) -> None:
     Raises:
         RecordError: it could not.
     """
-    if path.is_dir():
+    if is_folder(path):
         raise RecordError(f"{path}: cannot be written: is a folder")
     with writing(path):
         TemporaryFile(dir=path.parent).close()
