@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _COLOURS = "tab20"
 _TOLD_APART = 20  # classes that get a colour and a line in the legend each; of more, all are grey but for the mean
+_LONGEST_LABEL = 40  # characters that a plot has room for
 
 
 def check_plotting() -> None:
@@ -125,7 +127,9 @@ def write_figure(figure: Figure, path: Path) -> None:
         ImageError: it cannot be written.
     """
     data = BytesIO()
-    figure.savefig(data, format="png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of characters that the font lacks, which show as boxes
+        figure.savefig(data, format="png")
     try:
         write_whole(path, data.getvalue())
     except OSError as error:
@@ -141,5 +145,6 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _plain(label: str) -> str:
-    """A dollar sign begins a formula otherwise."""
-    return label.replace("$", r"\$")
+    """A label that is drawn as it is: a dollar sign begins a formula otherwise, and some have no end."""
+    shown = "".join(c if c.isprintable() else "?" for c in label[:_LONGEST_LABEL])
+    return shown.replace("$", r"\$")

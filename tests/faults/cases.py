@@ -83,15 +83,17 @@ def run_cases(cases: Sequence[Case]) -> list[Ended]:
 
 def _run_until_crash(cases: Sequence[Case]) -> list[Ended]:
     with tempfile.TemporaryFile("w+", errors="replace") as said:
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-m", "tests.faults.worker"],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True,
-        )  # fmt: skip
-        assert process.stdin
-        assert process.stdout
-        Thread(target=_feed, args=(process.stdin, cases), daemon=True).start()
-        ended = list(_answers(process.stdout, cases))
-        code = process.wait()
+        ) as process:  # fmt: skip
+            assert process.stdin
+            assert process.stdout
+            feeder = Thread(target=_feed, args=(process.stdin, cases))
+            feeder.start()
+            ended = list(_answers(process.stdout, cases))
+            code = process.wait()
+            feeder.join()
         if len(ended) < len(cases):
             said.seek(0)
             ended.append(Ended(cases[len(ended)], f"CRASH with {code}: {said.read()[-3000:]}", "", 0))

@@ -116,14 +116,16 @@ def outcome(reader: str, path: Path) -> str:
     """
     try:
         READERS[reader](path)
-    except SsdcamError as error:
-        complaint = str(error)
-        assert not isinstance(error, WrongUsageError) or "file" in complaint, complaint
-        assert str(path) in complaint or complaint.startswith("the checkpoint"), complaint
-        assert "\n" not in complaint, complaint
-        assert len(complaint) < 1000, complaint
-        return complaint.replace(str(path), path.name)
-    return "read"
+    except SsdcamError as trouble:
+        error = trouble
+    else:
+        return "read"
+    complaint = str(error)
+    assert not isinstance(error, WrongUsageError), complaint
+    assert str(path) in complaint or complaint.startswith("the checkpoint"), complaint
+    assert "\n" not in complaint, complaint
+    assert len(complaint) < 1000, complaint
+    return complaint.replace(str(path), path.name)
 
 
 def copy(original: Path, place: Path) -> Path:

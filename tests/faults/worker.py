@@ -29,8 +29,10 @@ MOST_ADDRESSES = 12 * 2**30
 
 
 def damage(original: Path, seed: str, place: Path) -> tuple[Path, str]:
-    """A damaged copy; of a folder, one file in it is damaged that the seed chooses."""
+    """A damaged copy; of a folder, one file in it is damaged that the seed chooses. No seed, no damage."""
     path = copy(original, place)
+    if not seed:
+        return path, "as it is"
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     chosen = random.Random(f"file {seed}").choice(files)
     siblings = sorted(p for p in original.parent.iterdir() if p.is_file()) or files
