@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -35,9 +36,15 @@ def start() -> None:
         warnings.simplefilter("ignore")  # they are for programmers
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    threading.excepthook = _tell_of_thread
     handler = _ToStderr()
     handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     log.addHandler(handler)
+
+
+def _tell_of_thread(what: threading.ExceptHookArgs) -> None:
+    """A thread of a library's failed, such as TensorBoard's on a full disk: whoever needs it will notice and say so."""
+    log.info("a thread failed: %s: %s", what.exc_type.__name__, what.exc_value)
 
 
 def _open_what_is_closed() -> None:

@@ -15,8 +15,10 @@ import torch
 from safetensors.numpy import save
 
 from ssdcam.checkpoints.checkpoint import METADATA_KEY
+from ssdcam.media.av import av
 
 from ..datasets import made
+from ..media import clips
 from ..media.sources.videos import make_video
 
 DEEP = 200_000
@@ -113,6 +115,23 @@ def claiming_ivf(path: Path) -> None:
         + struct.pack("<IQ", len(frame), 0)
         + frame
     )
+
+
+def sound_with_a_hole(path: Path) -> None:
+    """A second of sound, and more of it four days later; a container that takes it anew wants silence between."""
+    clips.film(path, "libopus", seconds=1.0, layout="mono")
+    later = path.with_name("later.mkv")
+    with av.open(str(path)) as given, av.open(str(later), "w") as made:
+        streams = {stream.index: made.add_stream_from_template(stream) for stream in given.streams}
+        for packet in given.demux():
+            if not packet.size:
+                continue
+            if packet.stream.type == "audio" and packet.pts * packet.time_base > 0.5:
+                packet.pts += int(400_000 / packet.time_base)
+                packet.dts = packet.pts
+            packet.stream = streams[packet.stream.index]
+            made.mux(packet)
+    later.replace(path)
 
 
 def zip_bomb(path: Path) -> None:

@@ -18,7 +18,7 @@ NONSENSE = (
     "", " ", "x", "-", "--", "-1", "0", "1", "nan", "inf", "-inf", "1e400", "9" * 30, "-0", "1_0", "0x10", "٣", "1,2",
     "None", "a\nb", "a\tb", "\x1b[2J", "\x1b]0;t\x07", "\x9b2J", "[bold]b[/bold]", "[/]", "%s", "{}", "\u202ex", "😀",
     "\udcff\udcfe", LONG, "..", "../..", "~", "/", "/dev/null", "/dev/full", "/proc/self/mem", "*", "[", "**/*", "a:b",
-    "file:x", "voc:", "yolo:", "http://", "rtsp://u:secret@127.0.0.1:1/x",
+    "file:x", "voc:", "yolo:", "http://",
 )  # fmt: skip
 
 # Files that are there; see `furnish`.
@@ -56,6 +56,7 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
     "size": ("64x48", "0x0", "x", "99999x99999", "1x"),
     "fourcc": ("MJPG", "", "toolong", "é"),
     "clusters": ("1", "2", "1001", "0"),
+    "inputs": ("video.mp4", "in", "*.mp4", "missing.mp4", "photo.jpg", "folder", "", "rtsp://u:secret@127.0.0.1:1/x"),
     "source": ("video.mp4", "missing.mp4", "97", "99999999999999999999", "/dev/video97", "photo.jpg", "",
     "rtsp://u:secret@127.0.0.1:1/x"),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssdcam.errors import SsdcamError, WrongUsageError
+from ssdcam.errors import SourceError, SsdcamError, WrongUsageError
 
 # A damaged file may promise hours; what is wrong with one shows sooner.
 _FRAMES = 300
@@ -52,6 +52,28 @@ def video_from_the_middle(path: Path) -> None:
     with FileSource(path, start=0.5, end=3.0, max_frames=_FRAMES) as source:
         while (frame := source.read()) is not None:
             assert source.start_time <= frame.pts < source.end_time
+
+
+def labelled_video(path: Path) -> None:
+    """The whole of ``ssdcam video``: what is decoded goes, with its sound, through an encoder into a container."""
+    from ssdcam.detection import detector
+    from ssdcam.media.sources import FileSource
+
+    from ..cli.stubbed import _load
+    from .running import check, run_here
+
+    detector.load = _load  # type: ignore[assignment]
+    # Sound is copied into some containers and encoded anew for others.
+    out = path.with_name(f"out{ {'.mp4': '.webm', '.mkv': '.avi'}.get(path.suffix, '.mp4') }")
+    words = ["video", str(path), "-o", str(out), "--preset", "ultrafast", "-y"]
+    said = run_here(words)
+    check(words, said, most_lines=5)
+    complaints = [line.removeprefix("error: ") for line in said.err.splitlines() if line.startswith("error: ")]
+    if complaints:
+        raise SourceError(complaints[0])
+    with FileSource(out) as source:
+        assert source.read()
+    assert out.stat().st_size < 1000 * (path.stat().st_size + 10_000)
 
 
 def checkpoint(path: Path) -> None:
@@ -103,7 +125,7 @@ def records(path: Path) -> None:
 
 READERS: dict[str, Callable[[Path], None]] = {
     reader.__name__: reader
-    for reader in (image, image_head, video, video_from_the_middle, checkpoint, dataset, records)
+    for reader in (image, image_head, video, video_from_the_middle, labelled_video, checkpoint, dataset, records)
 }
 
 

@@ -55,6 +55,14 @@ def test_the_largest_picture_that_is_read(side: int, bits: int, kind: int, folde
     assert ended.outcome == "read"
 
 
+def test_sound_with_a_hole_of_days_is_not_filled_with_silence(folder: Path, count: Count) -> None:
+    bombs.sound_with_a_hole(folder / "hole.mkv")
+    (ended,) = run_cases([Case("labelled_video", folder / "hole.mkv", "")])
+    count("bombs", 1)
+    assert ended.outcome == "read"
+    assert ended.peak < BOUND
+
+
 def test_a_label_as_long_as_a_book_is_drawn_in_no_time_and_memory() -> None:
     image = np.zeros((60, 80, 3), np.uint8)
     found = Detections(np.array([[5, 20, 70, 50]], "f"), np.array([0.5], "f"), np.array([0]), ("n" * 10**6,))

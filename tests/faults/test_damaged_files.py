@@ -16,7 +16,7 @@ from .conftest import Count
 # What is damaged, how it is read, and how many seeds each file gets in every run; a slow run takes as many times more.
 KINDS = {
     "pictures": (("image", "image_head"), 24),
-    "videos": (("video", "video_from_the_middle"), 16),
+    "videos": (("video", "video_from_the_middle", "labelled_video"), 12),
     "checkpoints": (("checkpoint",), 40),
     "datasets": (("dataset",), 30),
     "records": (("records",), 60),

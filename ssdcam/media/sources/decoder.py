@@ -39,6 +39,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (av.error.TimeoutError, "no answer in time"),
     (av.error.OSError, "it cannot be reached, or broke off (input/output error)"),
     (av.error.InvalidDataError, "no video that can be read"),
+    (av.error.EOFError, "it is cut short"),
 )
 
 
@@ -142,7 +143,7 @@ class Decoder:
     def _start(self) -> None:
         self.packets = self.frames = self.failed = 0
         self.settled: int | None = None
-        self._decoded = self._decode()
+        self._decoded: Iterator[av.VideoFrame] = self._decode()
         self._next: av.VideoFrame | None = None
 
     def _packets(self) -> Iterator[Packet]:
@@ -222,4 +223,5 @@ class Decoder:
     def close(self) -> None:
         """Close the file or connection."""
         self._next = None
+        self._decoded = iter(())  # it refers to us, and the decoder's threads would live until somebody collects rings
         self.container.close()
