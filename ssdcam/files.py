@@ -1,10 +1,14 @@
-"""Files: written whole, and looked at without surprises. On the ground floor: standard library only."""
+"""Files: written whole, locked, and looked at without surprises. On the ground floor: standard library only."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from secrets import token_hex
+
+if sys.platform != "win32":
+    import fcntl
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:
@@ -42,9 +46,41 @@ def exists(path: Path) -> bool:
         return False
 
 
+def is_file(path: Path) -> bool:
+    """Whether it is a regular file, as far as one can see."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, as far as one can see."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def same_file(a: Path, b: Path) -> bool:
     """Whether two names are one file."""
     try:
         return a.samefile(b)
     except OSError:
         return False
+
+
+def lock(descriptor: int, *, shared: bool = False) -> bool:
+    """Lock an open file for as long as it is open, unless someone else has; False then.
+
+    Where the file system or, on Windows, the system knows no such locks, nobody ever has.
+    """
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,9 @@ def write_figure(figure: Figure, path: Path) -> None:
         ImageError: it cannot be written.
     """
     data = BytesIO()
-    figure.savefig(data, format="png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of characters that the font lacks, which show as boxes
+        figure.savefig(data, format="png")
     try:
         write_whole(path, data.getvalue())
     except OSError as error:

@@ -45,7 +45,7 @@ _PAPERS = "ssd300-vgg16"
     type=click.IntRange(1, 1000),
     help="Shapes to look for; default: as many as make no more boxes than the network's own.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of k-means' first centres.")
+@click.option("--seed", type=options.whole(0), default=0, show_default=True, help="Of k-means' first centres.")
 @click.option("--json", "as_json", is_flag=True, help="The figures and boxes as JSON on stdout.")
 @click.option(
     "-o",
@@ -91,6 +91,7 @@ def command(
 
     from ssdcam.evaluation.plots import draw_box_shapes
     from ssdcam.plotting import check_plotting, write_figure
+    from ssdcam.records.jsontext import dump
     from ssdcam.ssd.box_clusters import best_overlaps, cluster_layout
 
     if plot:
@@ -119,7 +120,7 @@ def command(
     if as_json:
         figures = [_figures(name, layouts[name], overlaps[name]) for name in layouts]
         counts = {"photos": photos, "ground_truths": len(truths)}
-        click.echo(json.dumps({**counts, "layouts": figures, "boxes": _boxes_json(own, found)}, ensure_ascii=False))
+        click.echo(dump({**counts, "layouts": figures, "boxes": _boxes_json(own, found)}))
     else:
         click.echo(_table(found, overlaps["k-means"]))
         click.echo(f"\n{_comparison(layouts, overlaps)}\n{len(truths)} ground truths in {photos} photos")

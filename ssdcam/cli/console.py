@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -13,6 +15,8 @@ from ssdcam.notes import NOTE
 log = logging.getLogger("ssdcam")
 
 _SHOWN_PROBLEMS = 20
+
+_LONGEST_LINE = 2000  # characters; a message may hold what a file of a megabyte calls a class
 
 _LEVELS = {-2: logging.CRITICAL, -1: logging.ERROR, 0: NOTE, 1: logging.INFO, 2: logging.DEBUG}
 
@@ -28,11 +32,19 @@ def start() -> None:
     sys.stdout = open(1, "w", buffering=2**24, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     log.propagate = False
     log.setLevel(NOTE)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # they are for programmers
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    threading.excepthook = _tell_of_thread
     handler = _ToStderr()
     handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     log.addHandler(handler)
+
+
+def _tell_of_thread(what: threading.ExceptHookArgs) -> None:
+    """A thread of a library's failed, such as TensorBoard's on a full disk: whoever needs it will notice and say so."""
+    log.info("a thread failed: %s: %s", what.exc_type.__name__, what.exc_value)
 
 
 def _open_what_is_closed() -> None:
@@ -66,6 +78,8 @@ def set_verbosity(level: int) -> None:
     log.setLevel(_LEVELS[level])
     if level == 2:
         os.dup2(sys.stderr.fileno(), 2)
+        if not sys.warnoptions:
+            warnings.simplefilter("default")
 
 
 def is_quiet() -> bool:
@@ -108,7 +122,8 @@ class _OneLine(logging.Formatter):
         return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
-        return printable(super().formatMessage(record))
+        text = printable(super().formatMessage(record))
+        return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]} ..."
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from click.core import ParameterSource
 
 from ssdcam.cli import completing, console, options, progress
 from ssdcam.errors import ImageError, SsdcamError, WrongUsageError
+from ssdcam.files import is_file
 
 if TYPE_CHECKING:
     from ssdcam.datasets import Dataset
@@ -83,11 +83,12 @@ def command(
     from ssdcam.evaluation import confuse, evaluate
     from ssdcam.evaluation.plots import draw_confusion, draw_curves
     from ssdcam.plotting import check_plotting, write_figure
+    from ssdcam.records.jsontext import dump
 
     if plots:
         check_plotting()
         _make_folder(plots)
-    part = split if "split" in given or path.is_file() or dataset_splits(path) else None
+    part = split if "split" in given or is_file(path) or dataset_splits(path) else None
     detector = None if detections else options.load_detector(**detection)
     dataset = open_dataset(path, part, pictures=detections is None)
     if detector:
@@ -103,9 +104,7 @@ def command(
     if plots:
         write_figure(draw_curves(result), plots / "precision_recall.png")
         write_figure(draw_confusion(confuse(pairing)), plots / "confusion.png")
-    click.echo(
-        json.dumps(_to_json(result, pairing, dataset), ensure_ascii=False) if as_json else _table(result, pairing)
-    )
+    click.echo(dump(_to_json(result, pairing, dataset)) if as_json else _table(result, pairing))
     if dataset.skipped:
         raise click.exceptions.Exit(1)
 

@@ -106,9 +106,11 @@ def run(arguments: list[str]) -> int:
     except ImportError as error:  # of what cannot be done without; what can be says so itself
         return _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is None:  # errors about files are told where they happen
+        if isinstance(error, OSError) and error.filename is None:
             console.abandon_stdout()
             return _failed(error, 1, f"standard output: cannot be written: {error.strerror or error}")
+        if isinstance(error, OSError) and error.strerror:  # what was not foreseen where the file is used
+            return _failed(error, 1, f"{os.fsdecode(error.filename)}: {error.strerror}")
         return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,7 +47,7 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 
             return value
         try:
             parts = [float(part) for part in str(value).split(":")]
-            if len(parts) > 3 or any(part < 0 for part in parts) or any(part >= 60 for part in parts[1:]):
+            if len(parts) > 3 or not all(0 <= part < inf for part in parts) or any(part >= 60 for part in parts[1:]):
                 raise ValueError
         except ValueError:
             self.fail(f"{value!r} is no time such as 12.5, 1:30 or 1:02:03", param, ctx)
@@ -54,6 +55,22 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         for part in parts:
             total = total * 60 + part
         return total
+
+
+class Number(click.FloatRange):
+    """A number in a range, and neither infinite nor none, which a plain range lets through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """From text to a number."""
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
+
+
+def whole(least: int, most: int = 1_000_000_000) -> click.IntRange:
+    """A whole number; one beyond what anybody counts is a slip, and would only fill memory."""
+    return click.IntRange(least, most)
 
 
 verbosity = _together(
@@ -149,14 +166,14 @@ detection = _together(
     ),
     click.option(
         "--score",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         default=0.5,
         show_default=True,
         help="Leave out objects below this score.",
     ),
     click.option(
         "--iou",
-        type=click.FloatRange(0, 1),
+        type=Number(0, 1),
         help="Boxes of a class that overlap more are one object; default: the checkpoint's.",
     ),
     click.option(

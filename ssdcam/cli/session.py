@@ -16,7 +16,7 @@ import click
 
 from ssdcam.cli import console
 from ssdcam.errors import SsdcamError, WrongUsageError
-from ssdcam.files import same_file
+from ssdcam.files import is_file, is_folder, same_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -261,14 +261,14 @@ def check_files(inputs: Sequence[Path], records: str | None, stats: Path | None 
     Raises:
         WrongUsageError: one is an input, or its folder is not there.
     """
-    is_file = records is not None and not records.startswith(("voc:", "yolo:"))
-    files = [*([Path(records)] if records and is_file else []), *([stats] if stats else [])]
+    one_file = records is not None and not records.startswith(("voc:", "yolo:"))
+    files = [*([Path(records)] if records and one_file else []), *([stats] if stats else [])]
     for file in files:
-        if not file.parent.is_dir():
+        if not is_folder(file.parent):
             raise WrongUsageError(f"{file}: there is no folder {file.parent}")
         if any(same_file(file, source) for source in inputs):
             raise WrongUsageError(f"{file}: is an input; give another name")
-    return [file for file in files if file.is_file()]  # what is no regular file, such as /dev/null, loses nothing
+    return [file for file in files if is_file(file)]  # what is no regular file, such as /dev/null, loses nothing
 
 
 def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:

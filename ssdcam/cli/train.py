@@ -87,16 +87,20 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
     help="Where checkpoints, log and state go.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run in RUN_DIR, if there is one.")
-@click.option("--epochs", type=click.IntRange(1), default=24, show_default=True, help="How often all photos are seen.")
+@click.option("--epochs", type=options.whole(1), default=24, show_default=True, help="How often all photos are seen.")
 @click.option(
-    "--batch", type=click.IntRange(1), default=16, show_default=True, help="Photos a step, of all processes together."
+    "--batch",
+    type=options.whole(1, 65536),
+    default=16,
+    show_default=True,
+    help="Photos a step, of all processes together.",
 )
 @click.option(
     "--lr",
-    type=click.FloatRange(0, min_open=True),
+    type=options.Number(0, min_open=True),
     help="Learning rate; default: 1e-4 with adamw, 1e-3 with sgd; from random weights ten times that.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Where all chance comes from.")
+@click.option("--seed", type=options.whole(0), default=0, show_default=True, help="Where all chance comes from.")
 @click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True,
               help="sgd has momentum .9.")  # fmt: skip
 @click.option(
@@ -104,48 +108,48 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
     help="How the learning rate falls: along half a cosine to 0; to a tenth at 2/3 and again at 5/6; not at all.",
 )  # fmt: skip
 @click.option(
-    "--warmup", type=click.IntRange(0), default=100, show_default=True, help="Steps that the learning rate rises for."
+    "--warmup", type=options.whole(0), default=100, show_default=True, help="Steps that the learning rate rises for."
 )
 @click.option(
     "--weight-decay",
-    type=click.FloatRange(0),
+    type=options.Number(0),
     default=5e-4,
     show_default=True,
     help="Of kernels; biases and norms have none.",
 )
 @click.option(
     "--bias-lr",
-    type=click.FloatRange(0),
+    type=options.Number(0),
     default=1.0,
     show_default=True,
     help="Factor of the biases' learning rate; the paper's release has 2.",
 )
 @click.option(
     "--clip",
-    type=click.FloatRange(0),
+    type=options.Number(0),
     default=10.0,
     show_default=True,
     help="Largest norm of all gradients together; 0: no limit.",
 )
 @click.option(
     "--freeze",
-    type=click.IntRange(0),
+    type=options.whole(0),
     default=0,
     show_default=True,
     help="So many convolutions, from the picture on, stay as they are.",
 )
 @click.option("--batch-norm", is_flag=True,
               help="Train with batch normalisation, folded into the convolutions of what is saved.")  # fmt: skip
-@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.999, show_default=True,
+@click.option("--ema", type=options.Number(0, 1, max_open=True), default=0.999, show_default=True,
               help="Decay of the weights' moving average; 0: none.")  # fmt: skip
-@click.option("--keep-start", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+@click.option("--keep-start", type=options.Number(0, 1, max_open=True), default=0.0, show_default=True,
               help="Share of the start's weights in what is saved, so that less of them is forgotten.")  # fmt: skip
 @click.option("--loss", "classification", type=click.Choice(["softmax", "sigmoid", "focal"]),
               help="Of the scores: softmax and sigmoid with hard negatives, or focal; default: softmax, or focal "
               "where the start's scores are sigmoids.")  # fmt: skip
-@click.option("--balance", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+@click.option("--balance", type=options.Number(0, 1), default=0.0, show_default=True,
               help="Classes in a smaller share of the photos than this are shown more often.")  # fmt: skip
-@click.option("--mosaic", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+@click.option("--mosaic", type=options.Number(0, 1), default=0.0, show_default=True,
               help="Share of inputs that are put together from four photos.")  # fmt: skip
 @click.option("--no-augment", is_flag=True, help="Show photos as they are.")
 @click.option(
@@ -165,16 +169,18 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
     help="Where to run.",
 )
 @click.option(
-    "--workers", type=click.IntRange(0), help="Processes that prepare photos; default: none on a CPU, up to 8 a GPU."
+    "--workers",
+    type=options.whole(0, 1024),
+    help="Processes that prepare photos; default: none on a CPU, up to 8 a GPU.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads to use; default: all cores.")
-@click.option("--memory", type=click.FloatRange(0), default=4.0, show_default=True, metavar="GB",
+@click.option("--memory", type=options.Number(0), default=4.0, show_default=True, metavar="GB",
               help="To hold photos in, of each process; what does not fit is read each time.")  # fmt: skip
-@click.option("--save-every", type=click.FloatRange(0), default=300.0, show_default=True, metavar="SECONDS",
+@click.option("--save-every", type=options.Number(0), default=300.0, show_default=True, metavar="SECONDS",
               help="Save the state to resume from this often, and after every epoch.")  # fmt: skip
-@click.option("--eval-every", type=click.IntRange(1), default=1, show_default=True, metavar="EPOCHS",
+@click.option("--eval-every", type=options.whole(1), default=1, show_default=True, metavar="EPOCHS",
               help="Evaluate this often, and at the end.")  # fmt: skip
-@click.option("--log-every", type=click.IntRange(1), default=50, show_default=True, metavar="STEPS",
+@click.option("--log-every", type=options.whole(1), default=50, show_default=True, metavar="STEPS",
               help="Write a line of log.csv this often, and after every epoch.")  # fmt: skip
 @options.offline
 @click.option("--fp32-weights", is_flag=True, help="Save checkpoints in float32, at twice the size.")

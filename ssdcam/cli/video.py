@@ -15,7 +15,7 @@ import click
 
 from ssdcam.cli import completing, console, options, session
 from ssdcam.errors import SourceError, SsdcamError, VideoError, WrongUsageError
-from ssdcam.files import exists
+from ssdcam.files import exists, is_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -50,9 +50,9 @@ _SHOWS = (
 @click.option("--no-audio", is_flag=True, help="Leave the sound out.")
 @click.option("--start", type=options.Seconds(), help="Begin at this time: seconds, MM:SS or HH:MM:SS.")
 @click.option("--end", type=options.Seconds(), help="End at this time.")
-@click.option("--stride", type=click.IntRange(1), default=1, show_default=True, help="Look at every Nth frame.")
-@click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
-@click.option("--batch", type=click.IntRange(1), help="Frames a network call; default: 4 on a CPU, 8 on a GPU.")
+@click.option("--stride", type=options.whole(1), default=1, show_default=True, help="Look at every Nth frame.")
+@click.option("--max-frames", type=options.whole(1), help="Stop after so many frames.")
+@click.option("--batch", type=options.whole(1, 256), help="Frames a network call; default: 4 on a CPU, 8 on a GPU.")
 @click.option("--show", is_flag=True, help="Show frames in a window.")
 @options.stats
 @click.option("--resume", is_flag=True, help="Leave out inputs that an earlier run of this command finished.")
@@ -146,7 +146,7 @@ def _digest(options: Mapping[str, Any]) -> str:
     chosen = {name: options[name] for name in _SHOWS}
     for name in ("model", "labels"):
         chosen[name] = options[name]
-        if options[name] and Path(options[name]).is_file():
+        if options[name] and is_file(Path(options[name])):
             # Whether it can be read is told when it is used.
             with suppress(OSError), Path(options[name]).open("rb") as file:
                 chosen[name] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,7 @@ import click
 
 from ssdcam.cli import completing, console, options, session
 from ssdcam.errors import WrongUsageError
+from ssdcam.files import exists
 
 if TYPE_CHECKING:
     from ssdcam.media.sources import Source
@@ -56,7 +57,7 @@ def _reconnect(ctx: click.Context, param: click.Parameter, value: str) -> float 
 @options.crops
 @options.encoding
 @click.option("--size", callback=_size, metavar="WxH", help="Ask the camera for pictures of this size.")
-@click.option("--fps", type=click.FloatRange(0, min_open=True), help="Ask the camera for this rate.")
+@click.option("--fps", type=options.Number(0, min_open=True), help="Ask the camera for this rate.")
 @click.option(
     "--fourcc",
     default="MJPG",
@@ -68,7 +69,7 @@ def _reconnect(ctx: click.Context, param: click.Parameter, value: str) -> float 
 @click.option("--mirror", is_flag=True, help="Turn pictures left to right.")
 @click.option("--no-window", is_flag=True, help="Open no window.")
 @click.option("--duration", type=options.Seconds(), help="Stop after so long: seconds, MM:SS or HH:MM:SS.")
-@click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
+@click.option("--max-frames", type=options.whole(1), help="Stop after so many frames.")
 @click.option(
     "--reconnect",
     default="60",
@@ -109,7 +110,7 @@ def command(
         _check_output(output, Path(source), codec, crf, preset)
         if is_claimed(output):
             raise WrongUsageError(f"{output}: is being written by another run")
-    existing = [output] if output and output.exists() else []
+    existing = [output] if output and exists(output) else []
     existing += session.check_files([Path(source), *options.files_read(detection)], records, stats)
     session.agree_on_overwriting(existing, yes)
     has_sink = bool(output or as_json or records or crops)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import click
 
 from ssdcam.cli import completing, console, options, progress, session
 from ssdcam.errors import SsdcamError, WrongUsageError
-from ssdcam.files import exists, same_file
+from ssdcam.files import exists, is_folder, same_file
 
 if TYPE_CHECKING:
     from ssdcam.checkpoints.checkpoint import Checkpoint
@@ -29,10 +28,11 @@ def command() -> None:
 def list_(as_json: bool) -> None:
     """Show the names that -m takes: embedded and published detectors, and which are here."""
     from ssdcam.checkpoints.known import all_known
+    from ssdcam.records.jsontext import dump
 
     known = all_known()
     if as_json:
-        click.echo(json.dumps([_to_json(one) for one in known], ensure_ascii=False))
+        click.echo(dump([_to_json(one) for one in known]))
         return
     table = [("name", "labels", "size", "mAP", "", "licence", "here"), *map(_row, known)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -109,10 +109,11 @@ def info(
 ) -> None:
     """Say what a checkpoint is; a published one is downloaded first."""
     from ssdcam.checkpoints.checkpoint import spec_to_json
+    from ssdcam.records.jsontext import dump
 
     checkpoint = options.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
     if as_json:
-        click.echo(json.dumps(spec_to_json(checkpoint.spec), ensure_ascii=False))
+        click.echo(dump(spec_to_json(checkpoint.spec)))
     else:
         click.echo("\n".join(console.printable(f"{name:14} {value}") for name, value in _facts(checkpoint)))
 
@@ -168,7 +169,7 @@ def convert(
 
     if output.suffix != ".safetensors":
         raise WrongUsageError(f"{output}: the output's name must end in .safetensors")
-    if not output.parent.is_dir():
+    if not is_folder(output.parent):
         raise WrongUsageError(f"{output.parent}: no such folder")
     if same_file(output, source):
         raise WrongUsageError(f"{output}: is the input itself; give another name")

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ssdcam import json_fields as fields
 from ssdcam.datasets.layout import Layout, RawObject, RawPart, RawPhoto, Troubles
 from ssdcam.errors import DatasetError
+from ssdcam.files import is_file
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ _PARTS = (
 
 def find_coco(path: Path) -> Layout | None:
     """The COCO data set that a file or a folder is, if it is one."""
-    if path.suffix.lower() == ".json" and path.is_file():
+    if path.suffix.lower() == ".json" and is_file(path):
         return Layout("COCO", {}, partial(_read, [path]))
     files = part_files(path)
     if not files:
@@ -142,4 +143,4 @@ def _picture_folder(path: Path, names: Sequence[str]) -> Path:
     below = ("images", f"images/{split}", split, "", "train2017", "val2017", "JPEGImages")
     places = [root / name for root in (path.parent, path.parent.parent) for name in below]
     some = names[:20]
-    return next((place for place in places if any((place / name).is_file() for name in some)), places[0])
+    return next((place for place in places if any(is_file(place / name) for name in some)), places[0])

@@ -14,6 +14,7 @@ from ssdcam.datasets.aliases import match_labels
 from ssdcam.datasets.layout import Layout, RawPart, RawPhoto, Troubles
 from ssdcam.datasets.pictures import picture_size
 from ssdcam.errors import DatasetError, ImageError
+from ssdcam.files import exists, is_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,7 @@ def open_dataset(
     foreign: dict[str, list[str]] = {}
     samples = []
     for photo in part.photos:
-        if pictures and not photo.path.is_file():
+        if pictures and not is_file(photo.path):
             troubles.add(f"{photo.path}: no such picture", photos=1)
             continue
         try:
@@ -122,7 +123,7 @@ def open_dataset(
 
 def coco_file(path: Path, split: str | None) -> Path | None:
     """The file with a part's ground truths, if the data set is in COCO's layout and that is one file."""
-    if path.is_file():
+    if is_file(path):
         return path if path.suffix.lower() == ".json" else None
     files = coco.part_files(path) if _find(path).kind == "COCO" else {}
     name = _spelled(split, files) if split else next(iter(files), None)
@@ -135,7 +136,7 @@ def _spelled(split: str, names: Container[str]) -> str | None:
 
 
 def _find(path: Path) -> Layout:
-    if not path.exists():
+    if not exists(path):
         raise DatasetError(f"{path}: no such file or folder")
     for find in _FINDERS.values():
         if layout := find(path):

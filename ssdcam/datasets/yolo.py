@@ -27,6 +27,7 @@ from ssdcam.datasets.layout import (
 )
 from ssdcam.datasets.pictures import picture_size
 from ssdcam.errors import DatasetError, ImageError
+from ssdcam.files import exists, is_file, is_folder
 
 LOOKED_FOR = "data.yaml, or images/ and labels/ with classes.txt (YOLO)"
 
@@ -46,7 +47,7 @@ Part = Callable[[Troubles], list[Path]]
 
 def find_yolo(path: Path) -> Layout | None:
     """The YOLO data set that a folder or a yaml file is, if it is one."""
-    is_config = path.suffix.lower() in (".yaml", ".yml") and path.is_file()
+    is_config = path.suffix.lower() in (".yaml", ".yml") and is_file(path)
     root = path.parent if is_config else path
     configs = [path] if is_config else [root / name for name in _CONFIGS]
     config_file = next((file for file in configs if file.is_file()), None)
@@ -65,7 +66,9 @@ def _read_config(path: Path) -> Config:
         # The base loader makes texts of everything: "no", "on" and 1 name classes here, and nothing is executed.
         config = yaml.load(read_text(path), Loader=yaml.BaseLoader)  # noqa: S506  # plain text only
     except yaml.YAMLError as error:
-        raise DatasetError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+        raise DatasetError(f"{path}: is no YAML: {' '.join(str(error).split())[:200]}") from None
+    except RecursionError:
+        raise DatasetError(f"{path}: is no description of a data set: it is nested too deep") from None
     if not isinstance(config, dict):
         raise DatasetError(f"{path}: is no description of a data set")
     return config
@@ -73,20 +76,27 @@ def _read_config(path: Path) -> Config:
 
 def _parts_of_config(root: Path, config: Config) -> dict[str, Part]:
     stated = config.get("path")
-    base = root / stated if isinstance(stated, str) and (root / stated).is_dir() else root
+    base = root / stated if isinstance(stated, str) and is_folder(root / stated) else root
     parts: dict[str, Part] = {}
     for name in _PARTS:
         entries = config.get(name)
         if entries:
             wanted = entries if isinstance(entries, list) else [entries]
-            parts[name] = partial(_in_places, [_place(base, str(entry)) for entry in wanted])
+            parts[name] = partial(_in_places, [_place(base, _text(root, name, entry)) for entry in wanted])
     return parts
+
+
+def _text(root: Path, key: str, value: object) -> str:
+    """A text, and no list that repeats itself: written out, one of a few lines may fill all memory."""
+    if not isinstance(value, str):
+        raise DatasetError(f"{root}: is no data set: {key} of its yaml holds something that is no text")
+    return value
 
 
 def _place(base: Path, entry: str) -> Path:
     """What an entry means; Roboflow writes ``../train/images`` for what lies beside the file."""
     path = base / entry
-    return base / entry[3:] if entry.startswith("../") and not path.exists() else path
+    return base / entry[3:] if entry.startswith("../") and not exists(path) else path
 
 
 def _parts_of_folders(root: Path) -> dict[str, Part]:
@@ -109,7 +119,7 @@ def _in_places(places: Sequence[Path], troubles: Troubles) -> list[Path]:
 
 def _in_folder(folder: Path, troubles: Troubles) -> list[Path]:
     """The pictures below a folder; an annotation without one is a trouble."""
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise DatasetError(f"{folder}: no such folder")
     pictures = list_pictures(folder)
     annotated = {_annotation(picture) for picture in pictures}
@@ -138,10 +148,10 @@ def _annotation(picture: Path) -> Path:
 def _labels(root: Path, config: Config, config_file: Path | None) -> tuple[str, ...]:
     names = config.get("names")
     if isinstance(names, list):
-        return tuple(map(str, names))
+        return tuple(_text(root, "names", name) for name in names)
     if isinstance(names, dict):
         try:
-            by_id = {int(number): str(name) for number, name in names.items()}
+            by_id = {int(number): _text(root, "names", name) for number, name in names.items()}
         except ValueError:
             raise DatasetError(f"{config_file}: names has keys that are no class numbers") from None
         if by_id and min(by_id) >= 0 and max(by_id) < 100_000:
@@ -167,7 +177,7 @@ def _photos(pictures: Sequence[Path], names: Sequence[str], troubles: Troubles) 
         try:
             width, height = picture_size(picture)
             annotation = _annotation(picture)
-            text = read_text(annotation) if annotation.exists() else ""
+            text = read_text(annotation) if exists(annotation) else ""
         except (ImageError, DatasetError) as error:
             troubles.add(str(error), photos=1)
             continue

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _COLOURS = "tab20"
 _TOLD_APART = 20  # classes that get a colour and a line in the legend each; of more, all are grey but for the mean
+_LONGEST_LABEL = 40  # characters that a plot has room for
 
 
 def draw_curves(evaluation: Evaluation) -> Figure:
@@ -36,7 +37,7 @@ def draw_curves(evaluation: Evaluation) -> Figure:
         best = np.maximum.accumulate(one.curve.precision[::-1])[::-1]
         levels.append([best[one.curve.recall >= recall].max(initial=0.0) for recall in recalls])
         few = len(classes) <= _TOLD_APART
-        label = f"{plain(one.label)} {one.ap50:.3f}" if few else None
+        label = f"{_plain(one.label)} {one.ap50:.3f}" if few else None
         colour = colours(i) if few else "0.75"
         axes.plot(one.curve.recall, one.curve.precision, label=label, color=colour, linewidth=0.9)
     if levels:
@@ -49,7 +50,7 @@ def draw_curves(evaluation: Evaluation) -> Figure:
 
 def draw_confusion(confusion: Confusion) -> Figure:
     """Shares of each class' ground truths that were taken for each class, or missed."""
-    names = [*map(plain, confusion.labels), "background"]
+    names = [*map(_plain, confusion.labels), "background"]
     side = max(6.0, 0.28 * len(names) + 3)
     figure = new_figure(side, side)
     axes = figure.add_subplot()
@@ -92,10 +93,17 @@ def draw_box_shapes(shapes: NDArray[np.float64], layouts: Sequence[tuple[str, Bo
             axes.scatter(widths, heights, s=90, color=colour, edgecolor="white", linewidth=1.2, label=label, zorder=3)
         axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
         axes.set(xlabel="width / picture's width", ylabel="height / picture's height")
-        axes.set_title(f"{plain(name)}: {layout.num_boxes:,} default boxes, recall {recall:.3f} at IoU .5", fontsize=10)
+        axes.set_title(
+            f"{_plain(name)}: {layout.num_boxes:,} default boxes, recall {recall:.3f} at IoU .5", fontsize=10
+        )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter("")
         axes.legend(loc="lower right", fontsize="small")
     figure.colorbar(count, ax=panels.tolist(), shrink=0.7, label="ground truths")
     return figure
+
+
+def _plain(label: str) -> str:
+    """A label that is drawn as it is, and not the whole page of it."""
+    return plain("".join(c if c.isprintable() else "?" for c in label[:_LONGEST_LABEL]))

@@ -143,10 +143,13 @@ def _common_end(a: Sequence[str], b: Sequence[str]) -> int:
 
 def _is_results(target: str) -> bool:
     path = Path(target)
-    if path.suffix.lower() != ".json" or not path.is_file():
+    if path.suffix.lower() != ".json":
         return False
-    with path.open("rb") as file:
-        return file.read(1000).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    try:
+        with path.open("rb") as file:
+            return file.read(1000).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    except OSError:  # told when the records are read
+        return False
 
 
 def _labels(target: str) -> tuple[str, ...] | None:
@@ -157,6 +160,6 @@ def _labels(target: str) -> tuple[str, ...] | None:
             return tuple((Path(folder) / LABELS_FILE).read_text("utf-8").splitlines())
         if Path(target).suffix.lower() == ".json":
             return tuple(str(category["name"]) for category in json.loads(Path(target).read_bytes())["categories"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         pass
     return None

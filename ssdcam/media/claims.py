@@ -13,10 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from ssdcam.errors import VideoError
-from ssdcam.files import exists
-
-if sys.platform != "win32":
-    import fcntl
+from ssdcam.files import exists, lock
 
 
 def marker_of(target: Path) -> Path:
@@ -35,7 +32,7 @@ def is_claimed(target: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _lock(descriptor, shared=True)  # so that two who ask see no run in each other
+        return not lock(descriptor, shared=True)  # so that two who ask see no run in each other
     finally:
         os.close(descriptor)
 
@@ -86,7 +83,7 @@ def _take(marker: Path) -> int:
     while True:
         descriptor = os.open(marker, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if not _lock(descriptor):
+            if not lock(descriptor):
                 raise BlockingIOError
             if exists(marker) and os.path.samestat(os.fstat(descriptor), marker.stat()):
                 return descriptor
@@ -94,16 +91,3 @@ def _take(marker: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its run came to its end between our opening and locking it
-
-
-def _lock(descriptor: int, *, shared: bool = False) -> bool:
-    """Lock a file unless someone else has; where the file system knows no locks, nobody ever has."""
-    if sys.platform == "win32":
-        return True
-    try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True

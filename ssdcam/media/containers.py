@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ssdcam.errors import WrongUsageError
+from ssdcam.files import exists, is_file, is_folder
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
 """From the fastest encoding to the smallest file."""
@@ -243,11 +244,11 @@ def check_output(path: Path, codec: str, *, crf: int | None = None, preset: str 
         raise WrongUsageError(f"crf {crf}: {codec} takes {low} (best) to {high}, {chosen.crf} being usual")
     if preset not in PRESETS:
         raise WrongUsageError(f"{preset}: no such preset: use one of {' '.join(PRESETS)}")
-    if path.is_dir():
+    if is_folder(path):
         raise WrongUsageError(f"{path}: is a folder: name a file in it, such as {path / f'video{path.suffix}'}")
-    if path.exists() and not path.is_file():
+    if exists(path) and not is_file(path):
         raise WrongUsageError(f"{path}: is no regular file: use another name")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise WrongUsageError(f"{path}: there is no folder {path.parent}: create it first, or use another")
     _check_encoder(codec)
 

@@ -13,6 +13,8 @@ from ssdcam.media.images import write_image
 from ssdcam.records import Record
 from ssdcam.records.names import FileNames
 
+_LONGEST_LABEL = 40  # bytes; with the picture's name, a digest and numbers, file systems' 255 are not reached
+
 
 class CropFolder:
     """A folder that takes crops.
@@ -49,5 +51,10 @@ class CropFolder:
             [np.floor(record.detections.boxes[:, :2]), np.ceil(record.detections.boxes[:, 2:])], axis=1
         ).astype(int)
         for rank, ((x1, y1, x2, y2), label) in enumerate(zip(corners.tolist(), record.detections.labels, strict=True)):
-            kind = re.sub(r"[^\w-]+", "-", label)[:40].strip("-") or "object"
-            write_image(self._folder / f"{name}_{rank}_{kind}.jpg", image[y1:y2, x1:x2])
+            write_image(self._folder / f"{name}_{rank}_{_as_name(label)}.jpg", image[y1:y2, x1:x2])
+
+
+def _as_name(label: str) -> str:
+    """A label as a part of a file's name."""
+    safe = re.sub(r"[^\w-]+", "-", label).encode()[:_LONGEST_LABEL]
+    return safe.decode("utf-8", "ignore").strip("-") or "object"

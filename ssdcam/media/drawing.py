@@ -20,6 +20,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # OpenCV 5 brings a font with the world's scripts; the strokes that OpenCV 4 draws with know ASCII only.
 _ANY_SCRIPT = int(cv2.__version__.partition(".")[0]) >= 5
 _GOLDEN_RATIO = 0.618034
+_LONGEST_LABEL = 200  # characters; what a damaged checkpoint calls a class may be as long as a book
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _outline(image: Image, corners: NDArray[np.int_], colour: Colour, line: int)
 @lru_cache(maxsize=4096)
 def _lay_out(label: str, class_id: int, score: float, size: int, room: int) -> _Tag:
     """The longest form of a label that fits in ``room`` pixels: with its score, without, cut short."""
-    name = drawable(label, f"class {class_id}")
+    name = drawable(label, f"class {class_id}")[:_LONGEST_LABEL]
     forms = [f"{name} {score:.2f}", name, *(name[:n] + ".." for n in range(len(name) - 1, 0, -1))]
     scale = cv2.getFontScaleFromHeight(_FONT, size, 1)
     thickness = max(1, round(size / 20))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ssdcam.detections import Image
 from ssdcam.errors import ImageError
-from ssdcam.files import exists, same_file, write_whole
+from ssdcam.files import exists, is_folder, same_file, write_whole
 from ssdcam.media.outputs import check_targets
 
 SUFFIXES = frozenset(".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
@@ -60,7 +60,7 @@ def find_pictures(
             yield ImageError(f"{argument}: {_reason(error)}")
             continue
         if not pictures:
-            yield ImageError(f"{argument}: {f'holds no {what}' if Path(argument).is_dir() else 'matches no file'}")
+            yield ImageError(f"{argument}: {f'holds no {what}' if is_folder(Path(argument)) else 'matches no file'}")
         yield from pictures
 
 
@@ -75,7 +75,12 @@ def _find(argument: str, suffixes: Container[str]) -> list[Picture]:
         root = Path(*_fixed_parts(path))
     else:
         found, root = [path], path.parent
-    return [Picture(p, p.relative_to(root)) for p in found]
+    return [Picture(p, _below(p.relative_to(root))) for p in found]
+
+
+def _below(name: Path) -> Path:
+    """A name that leads nowhere but down, so that results stay below their folder."""
+    return Path(name.name) if ".." in name.parts else name
 
 
 def _fixed_parts(pattern: Path) -> Iterator[str]:

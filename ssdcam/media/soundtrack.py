@@ -18,6 +18,7 @@ _BITS_A_CHANNEL = 96_000  # transparent in AAC, Opus and nearly so in MP3
 _CHUNK = 1024  # samples
 _SEEK_EARLY = 0.5  # seconds before the start, for decoders that need a run-up
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # of so many channels, unless the file says something else
+_LONGEST_HOLE = 3600  # seconds that are filled with silence: a wrong time in a small file would fill the disk with it
 _AS_GOOD_AS_ZERO = Fraction(1, 20)  # seconds that sound may be late by in a container where it begins at 0
 
 
@@ -199,9 +200,16 @@ class Soundtrack:
         """Frames in the encoder's rate and layout, without holes: silence stands where something is missing."""
         options = {"async": "1", "first_pts": "0"} if self._kind.steady else {"async": "1"}
         resampler = av.AudioResampler("fltp", layout, rate, _CHUNK, options)
+        heard = Fraction(0)
         for packet in chain(self._read(), [None]):
             if packet is not None and self._start > 0 and _end(packet) <= 0:
                 continue
+            if packet is not None:
+                if _time(packet) - heard > _LONGEST_HOLE:
+                    hole = f"nothing is heard for {float(_time(packet) - heard):.0f} s"
+                    self._warn(f"{self._source}: its sound stops at {float(heard):.1f} s: {hole}")
+                    break
+                heard = _end(packet)
             try:
                 decoded = self._stream.codec_context.decode(packet)
             except av.FFmpegError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ssdcam.errors import WrongUsageError
-from ssdcam.files import exists
+from ssdcam.files import exists, is_folder
 from ssdcam.media.claims import Claim, is_claimed, marker_of
 from ssdcam.media.containers import CONTAINERS, check_output, default_codec
 from ssdcam.media.images import Picture
@@ -82,9 +82,9 @@ def plan_videos(
     if not output:  # as of a variable that is not set
         raise WrongUsageError("an empty name is no place for a video")
     place, as_folder = Path(output), output.endswith(_SLASHES)
-    if several and place.suffix.lower() in CONTAINERS and not place.is_dir() and not as_folder:
+    if several and place.suffix.lower() in CONTAINERS and not is_folder(place) and not as_folder:
         raise WrongUsageError(f"{output}: several inputs need a folder to go to, and this names a video file")
-    in_folder = several or place.is_dir() or as_folder
+    in_folder = several or is_folder(place) or as_folder
     if in_folder:
         try:
             place.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdcam.errors import VideoError, WrongUsageError
+from ssdcam.files import same_file
 from ssdcam.media.av import Packet, av, reason
 from ssdcam.media.containers import CODECS, Container, check_output, container_of
 from ssdcam.media.faststart import cut_to_fragments, make_plain
@@ -87,7 +88,7 @@ class VideoWriter:
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
         check_output(path, codec, crf=crf, preset=preset)
-        if audio_from is not None and path.exists() and audio_from.exists() and path.samefile(audio_from):
+        if audio_from is not None and same_file(path, audio_from):
             raise WrongUsageError(f"{path}: is the input itself: use another name")
         self.path = path
         self._shape = (height, width, 3)

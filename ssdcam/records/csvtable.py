@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ssdcam.errors import RecordError
-from ssdcam.records.disk import append_whole, reading, writing
+from ssdcam.records.disk import append_whole, open_to_append, reading, writing
 from ssdcam.records.escapes import escape, unescape
 from ssdcam.records.record import Found, Record, detections_of, found_from_json, from_json, to_json
 from ssdcam.records.writer import RecordWriter
@@ -36,8 +36,7 @@ class CsvWriter(RecordWriter):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with writing(path):
-            self._file = path.open("wb", buffering=0)
+        self._file = open_to_append(path)
         try:
             self._append([COLUMNS])
         except BaseException:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from ssdcam.errors import RecordError
-from ssdcam.files import exists
+from ssdcam.files import exists, is_folder, lock
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def check_place(path: Path) -> None:
     Raises:
         RecordError: it could not.
     """
-    if path.is_dir():
+    if is_folder(path):
         raise RecordError(f"{path}: cannot be written: is a folder")
     with writing(path):
         TemporaryFile(dir=path.parent).close()
@@ -64,6 +64,26 @@ def make_folder(path: Path) -> None:
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=path).close()
+
+
+def open_to_append(path: Path) -> FileIO:
+    """Open a file that records are appended to, empty it, and keep other runs away from it while it is open.
+
+    Raises:
+        RecordError: it cannot be written, or another run writes it.
+    """
+    with writing(path):
+        file = path.open("ab", buffering=0)
+        try:
+            if path.is_file():  # a pipe or device may have several who write
+                if not lock(file.fileno()):
+                    raise RecordError(f"{path}: is being written by another run")
+                file.truncate(0)
+                file.seek(0)
+        except BaseException:
+            file.close()
+            raise
+        return file
 
 
 def append_whole(file: FileIO, data: bytes) -> None:

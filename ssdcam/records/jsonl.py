@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssdcam.errors import RecordError
-from ssdcam.records.disk import append_whole, writing
+from ssdcam.records.disk import append_whole, open_to_append, writing
 from ssdcam.records.jsontext import read_lines
 from ssdcam.records.record import Record, from_json, to_line
 from ssdcam.records.writer import RecordWriter
@@ -17,8 +17,7 @@ class JsonlWriter(RecordWriter):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with writing(path):
-            self._file = path.open("wb", buffering=0)
+        self._file = open_to_append(path)
 
     def write(self, record: Record) -> None:
         """Append the record's line."""

@@ -18,7 +18,7 @@ from ssdcam import json_fields as fields
 from ssdcam.detections import Detections
 from ssdcam.errors import RecordError
 from ssdcam.files import write_whole
-from ssdcam.records.disk import append_whole, reading, writing
+from ssdcam.records.disk import append_whole, open_to_append, reading, writing
 from ssdcam.records.escapes import escape, unescape
 from ssdcam.records.jsontext import dump, read_lines
 from ssdcam.records.names import FileNames, files_in
@@ -45,8 +45,7 @@ class YoloWriter(RecordWriter):
         self._index_path = folder / INDEX_FILE
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        with writing(self._index_path):
-            self._index = self._index_path.open("wb", buffering=0)
+        self._index = open_to_append(self._index_path)
         try:
             self._write(LABELS_FILE, "".join(f"{escape(label, _UNFIT)}\n" for label in labels))
         except BaseException:

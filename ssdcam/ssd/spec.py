@@ -15,7 +15,8 @@ from ssdcam.ssd.default_boxes import BoxLayout
 NO_LIMIT = 100_000
 """Stands for no limit in NMS figures: more than any network has boxes."""
 
-_MOST_PIXELS = 8192  # a side of a network's input
+_MOST_PIXELS = 4096  # a side of a network's input
+_MOST_SCORES = 2**28  # of one picture; what claims more is damaged, and would only fill memory
 
 ColourOrder = Literal["rgb", "bgr"]
 ScoreFunction = Literal["softmax", "sigmoid"]
@@ -125,6 +126,8 @@ class ModelSpec:
             raise ValueError("softmax scores need a background column")
         if min(self.input_size) < 1 or max(self.input_size) > _MOST_PIXELS:
             raise ValueError(f"input size {self.input_size} is not between 1 and {_MOST_PIXELS}")
+        if self.boxes.num_boxes * self.num_columns > _MOST_SCORES:
+            raise ValueError(f"{self.boxes.num_boxes} default boxes of {len(self.labels)} classes are too many")
 
     @property
     def num_columns(self) -> int:

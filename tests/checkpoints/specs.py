@@ -35,7 +35,7 @@ def specs(draw: st.DrawFn) -> ModelSpec:
     return ModelSpec(
         architecture=draw(texts),
         labels=tuple(draw(st.lists(texts, min_size=1, max_size=5))),
-        input_size=draw(_tuple(st.integers(1, 8192), 2)),
+        input_size=draw(_tuple(st.integers(1, 4096), 2)),
         normalisation=Normalisation(
             draw(st.sampled_from(["rgb", "bgr"])), draw(_tuple(st.floats(-1e6, 1e6), 3)), draw(_tuple(positive, 3))
         ),

@@ -24,6 +24,9 @@ _TURNS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CL
 # After damage some demuxers find their way again when asked once more.
 _DEMUX_RETRIES = 8
 
+# Twice what 8K has. A file of a few kilobytes can claim frames of a gigabyte, and a dozen are on their way at once.
+_MOST_PIXELS = 2**26
+
 # Told apart because something different is to be done about each.
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (av.error.HTTPUnauthorizedError, "the server wants another user name or password (401)"),
@@ -36,6 +39,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (av.error.TimeoutError, "no answer in time"),
     (av.error.OSError, "it cannot be reached, or broke off (input/output error)"),
     (av.error.InvalidDataError, "no video that can be read"),
+    (av.error.EOFError, "it is cut short"),
 )
 
 
@@ -110,6 +114,10 @@ class Decoder:
         stream = streams[0]
         if stream.codec_context is None:
             raise SourceError(f"{self.name}: its video is of a kind that cannot be decoded here")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > _MOST_PIXELS:
+            raise SourceError(f"{self.name}: claims frames of {width}x{height}, more than the limit of 2^26 pixels")
+        stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}  # the size may change on the way
         stream.thread_type = threads
         return stream
 
@@ -135,7 +143,7 @@ class Decoder:
     def _start(self) -> None:
         self.packets = self.frames = self.failed = 0
         self.settled: int | None = None
-        self._decoded = self._decode()
+        self._decoded: Iterator[av.VideoFrame] = self._decode()
         self._next: av.VideoFrame | None = None
 
     def _packets(self) -> Iterator[Packet]:
@@ -199,13 +207,21 @@ class Decoder:
         self._start()
 
     def picture(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """A frame as 8-bit BGR, upright, of the first frame's size whatever its own."""
+        """A frame as 8-bit BGR, upright, of the first frame's size whatever its own.
+
+        Raises:
+            SourceError: its pixels are of a kind that cannot be converted.
+        """
         width, height = self._coded
-        bgr = self._reformatter.reformat(frame, width, height, "bgr24").to_ndarray()
+        try:
+            bgr = self._reformatter.reformat(frame, width, height, "bgr24").to_ndarray()
+        except (av.error.FFmpegError, ValueError) as error:
+            raise SourceError(f"{self.name}: its pictures cannot be converted: {_why(error)}") from None
         turn = _TURNS[round(frame.rotation / 90) % 4]
         return np.asarray(np.ascontiguousarray(bgr) if turn is None else cv2.rotate(bgr, turn), np.uint8)
 
     def close(self) -> None:
         """Close the file or connection."""
         self._next = None
+        self._decoded = iter(())  # it refers to us, and the decoder's threads would live until somebody collects rings
         self.container.close()

@@ -32,6 +32,9 @@ _FALLBACK_RATE = Fraction(25)
 # there, ``_LEAP`` seconds forward mean the same.
 _DISORDER, _TICK, _LEAP = 1.0, 0.001, 10.0
 
+# Seconds; FFmpeg cannot be asked for later ones.
+_LATEST = 1e9
+
 
 class FileSource(Source):
     """The first video stream of a file. It waits for its reader: no frame is ever dropped.
@@ -240,7 +243,7 @@ class FileSource(Source):
 
 
 def _check(start: float | None, end: float | None, stride: int, max_frames: int | None) -> None:
-    if start is not None and not 0 <= start < math.inf:
+    if start is not None and not 0 <= start < _LATEST:
         raise WrongUsageError(f"start {start:g} is no time in a video: it is counted from 0 s")
     if end is not None and not end > (start or 0.0):
         raise WrongUsageError(f"end {end:g} is not after start {start or 0.0:g}")

@@ -1,0 +1,139 @@
+"""What these suites, or whoever wrote them, found and nothing else here names: mended, and kept as cases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from ssdcam.errors import SourceError
+from ssdcam.media.sources import FileSource
+
+from ..datasets import made
+from ..media.sources.videos import make_video
+from ..pictures import photo
+from .conftest import Count
+from .running import check, run_here
+
+LONG = "n" * 300
+HUGE = "9" * 400
+
+
+@pytest.fixture
+def here(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a picture, a video, a model, and a data set in two layouts."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    photo(tmp_path / "p.jpg")
+    make_video(tmp_path / "v.mp4", range(3))
+    (tmp_path / "m.safetensors").write_bytes(tiny_model.read_bytes())
+    made.voc(tmp_path / "voc")
+    made.coco(tmp_path / "coco")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# Asking whether such a file is there raises, where for other names it says no.
+TOO_LONG = (
+    f"image p.jpg -m m.safetensors -o {LONG}/x",
+    f"image p.jpg -m m.safetensors --crops {LONG}/x",
+    f"image p.jpg -m m.safetensors --records {LONG}.jsonl",
+    f"image p.jpg -m m.safetensors --records {LONG}.json",
+    f"image p.jpg -m m.safetensors --records yolo:{LONG}",
+    f"image p.jpg -m {LONG}",
+    f"image {LONG}.jpg -m m.safetensors",
+    f"video v.mp4 -m m.safetensors -o {LONG}.mp4",
+    f"video v.mp4 -m m.safetensors -o {LONG}/",
+    f"video v.mp4 -m m.safetensors --json --stats {LONG}",
+    f"video v.mp4 -m m.safetensors --json --stats {LONG}/x",
+    f"video v.mp4 -m {LONG} --json",
+    f"webcam v.mp4 -m m.safetensors --no-window -o {LONG}.mp4",
+    f"webcam {LONG} -m m.safetensors --no-window --json",
+    f"eval {LONG} -m m.safetensors",
+    f"eval --ground-truth coco/val.json --detections {LONG}.json",
+    f"eval --ground-truth {LONG} --detections p.json",
+    f"boxes {LONG}",
+    f"boxes voc --arch ssd300-mobilenet-v1 -o {LONG}",
+    f"train {LONG} -m m.safetensors",
+    f"train voc -m m.safetensors -o {LONG}",
+    f"weights info {LONG}",
+    f"weights convert m.safetensors -o {LONG}.safetensors",
+    f"weights convert m.safetensors -o {LONG}/x.safetensors",
+)
+
+# Most of these ran for ever, filled memory, or ended in an error of Python's own.
+NUMBERS = (
+    "video v.mp4 -m m.safetensors --json --start 1e300",
+    "video v.mp4 -m m.safetensors --json --start nan",
+    "video v.mp4 -m m.safetensors --json --end inf",
+    f"video v.mp4 -m m.safetensors --json --max-frames {HUGE}",
+    f"video v.mp4 -m m.safetensors --json --stride {HUGE}",
+    "video v.mp4 -m m.safetensors --json --batch 1000000",
+    "webcam v.mp4 -m m.safetensors --json --no-window --duration nan",
+    "webcam v.mp4 -m m.safetensors --json --no-window --fps nan",
+    "train voc -m m.safetensors --memory inf",
+    "train voc -m m.safetensors --lr nan",
+    "train voc -m m.safetensors --weight-decay inf",
+    "train voc -m m.safetensors --batch 1000000000000",
+    f"train voc -m m.safetensors --seed {HUGE}",
+)
+
+
+@pytest.mark.parametrize("line", TOO_LONG, ids=lambda line: line.replace(LONG, "LONG"))
+def test_a_name_that_is_too_long(line: str, here: Path, count: Count) -> None:
+    said = run_here(line.split())
+    check(line.split(), said, most_lines=1)
+    assert said.code in {1, 2}
+    assert LONG in said.err
+    count("regressions", 1)
+
+
+@pytest.mark.parametrize("line", NUMBERS, ids=lambda line: line.replace(HUGE, "HUGE"))
+def test_a_number_that_nobody_means(line: str, here: Path, count: Count) -> None:
+    said = run_here(line.split())
+    check(line.split(), said, most_lines=1)
+    assert said.code == 2
+    count("regressions", 1)
+
+
+def test_a_long_label_of_a_long_name_has_a_crop(here: Path, tiny_checkpoint: Checkpoint, count: Count) -> None:
+    labels = tuple(sign * 90 for sign in "猫犬鳥")
+    spec = replace(tiny_checkpoint.spec, labels=labels)
+    save_checkpoint(replace(tiny_checkpoint, spec=spec), here / "cats.safetensors")
+    photo(here / "p.jpg").rename(here / f"{'猫' * 80}.jpg")
+    said = run_here(["image", f"{'猫' * 80}.jpg", "-m", "cats.safetensors", "--crops", "crops"])
+    check([], said, most_lines=0)
+    assert said.code == 0
+    assert list((here / "crops").iterdir())
+    count("regressions", 1)
+
+
+@pytest.mark.parametrize("content", ['{"images": ' + "[" * 100_000, "[" * 100_000], ids=["object", "results"])
+def test_records_that_nest_too_deep_are_told_by_eval(content: str, here: Path, count: Count) -> None:
+    (here / "deep.json").write_text(content)
+    said = run_here("eval --ground-truth coco/val.json --detections deep.json".split())
+    check([], said, most_lines=1)
+    assert said.code == 1
+    assert "deep.json" in said.err
+    count("regressions", 1)
+
+
+def test_frames_of_more_pixels_than_the_limit_are_refused_by_name(tmp_path: Path, count: Count) -> None:
+    path = tmp_path / "large.y4m"
+    path.write_bytes(b"YUV4MPEG2 W8200 H8200 F25:1 C420jpeg\nFRAME\n" + bytes(8200 * 8200 * 3 // 2))
+    with pytest.raises(
+        SourceError, match=r"large.y4m: claims frames of 8200x8200, more than the limit of 2\^26 pixels"
+    ):
+        FileSource(path)
+    count("regressions", 1)
+
+
+def test_a_complaint_is_not_as_long_as_what_it_is_about(here: Path, tiny_checkpoint: Checkpoint, count: Count) -> None:
+    spec = replace(tiny_checkpoint.spec, labels=("a" * 100_000, "b", "c"))
+    save_checkpoint(replace(tiny_checkpoint, spec=spec), here / "long.safetensors")
+    said = run_here("image p.jpg -m long.safetensors --classes nosuch".split())
+    check([], said, most_lines=1)
+    assert said.code == 2
+    count("regressions", 1)
