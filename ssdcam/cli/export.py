@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 @click.option("--opset", type=int, help="Of ONNX; default: what torch's exporter takes.")
 @options.labels
 @options.foreign
+@options.offline
 @options.yes
 @options.verbosity
 def command(
@@ -62,6 +63,7 @@ def command(
     labels: Path | None,
     family: str | None,
     boxes: BoxSizes | None,
+    offline: bool,
     yes: bool,
 ) -> None:
     """Write a detector as a file for ONNX Runtime, OpenVINO, TensorRT, PyTorch and others.
@@ -82,10 +84,9 @@ def command(
         raise WrongUsageError(f"{output}: is an input itself; give another name")
     session.agree_on_overwriting([file for file in files if exists(file)], yes)
 
-    from ssdcam.checkpoints.resolve import open_checkpoint
     from ssdcam.detection.detector import choose
 
-    checkpoint = open_checkpoint(model, labels, family=family, boxes=boxes)
+    checkpoint = options.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
     selection = choose(checkpoint.spec, score=0.5 if score is None else score, iou=iou, max_det=max_det)
     exported = export_checkpoint(
         checkpoint, output, format_name, nms=selection if nms else None, precision=precision, opset=opset
