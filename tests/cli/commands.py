@@ -29,8 +29,8 @@ class Run:
 
     @property
     def complaints(self) -> list[str]:
-        """The lines on stderr."""
-        return self.err.splitlines()
+        """The lines on stderr, but for what an engine says of a network's first use."""
+        return [line for line in self.err.splitlines() if "preparing this network" not in line]
 
     @property
     def records(self) -> list[Any]:

@@ -30,7 +30,7 @@ def tiny(tiny_model: Path) -> Arguments:
 
 
 def figures(run: Run) -> dict[str, Any]:
-    assert (run.code, run.err) == (0, "")
+    assert (run.code, run.complaints) == (0, [])
     values: dict[str, Any] = json.loads(run.out)
     return values
 
@@ -216,7 +216,7 @@ def test_a_table_for_people_and_plots(data: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="plots need matplotlib")
     records, plots = perfect(tmp_path / "r.jsonl"), tmp_path / "new/plots"
     run = ssdcam("eval", "--ground-truth", data, "--detections", records, "--metric", "coco", "--plots", plots)
-    assert (run.code, run.err) == (0, "")
+    assert (run.code, run.complaints) == (0, [])
     assert re.search(r"^dog +1\.0000 1\.0000 +1 +1$", run.out, re.MULTILINE)
     assert re.search(r"^potted plant +- +- +0 +0$", run.out, re.MULTILINE)
     assert "2 photos, metric coco" in run.out

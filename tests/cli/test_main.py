@@ -29,7 +29,7 @@ def test_version_is_one_of_pep_440() -> None:
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help(option: str) -> None:
     run = ssdcam(option)
-    assert (run.code, run.err) == (0, "")
+    assert (run.code, run.complaints) == (0, [])
     assert run.out.startswith("Usage: ssdcam ")
     for command in ("image", "weights"):
         assert re.search(rf"^  {command} +\w", run.out, re.MULTILINE)
@@ -38,7 +38,7 @@ def test_help(option: str) -> None:
 @pytest.mark.parametrize("command", [["image"], ["weights"], ["weights", "info"], ["weights", "convert"]])
 def test_help_of_a_command(command: list[str]) -> None:
     run = ssdcam(*command, "--help")
-    assert (run.code, run.err) == (0, "")
+    assert (run.code, run.complaints) == (0, [])
     assert run.out.startswith(f"Usage: ssdcam {' '.join(command)} ")
 
 
@@ -122,7 +122,7 @@ def test_no_command_shows_the_help_and_exit_code_2() -> None:
 
 def test_no_model_is_the_embedded_one(folder: Path) -> None:
     run = ssdcam("image", "a.jpg", "--json")
-    assert (run.code, run.err) == (0, "")
+    assert (run.code, run.complaints) == (0, [])
     assert len(run.records) == 1
 
 
@@ -142,7 +142,7 @@ def test_no_such_device(device: str, folder: Path) -> None:
 def test_a_device_that_is_not_there(device: str, there: bool, folder: Path) -> None:
     run = ssdcam("image", "a.jpg", *TINY, "--device", device, "--json")
     if there:
-        assert (run.code, run.err) == (0, "")
+        assert (run.code, run.complaints) == (0, [])
     else:
         assert (run.code, run.out) == (1, "")
         assert len(run.complaints) == 1
