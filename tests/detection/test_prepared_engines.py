@@ -65,7 +65,8 @@ def cache(homes: Path, name: str, tiny_checkpoint: Checkpoint, tmp_path: Path, m
 
 
 def start(name: str, checkpoint: Checkpoint, **options) -> Engine:
-    return ENGINES[name].start(checkpoint, "cpu", **options)
+    """In fp32 unless told otherwise: numbers are compared."""
+    return ENGINES[name].start(checkpoint, "cpu", **{"precision": "fp32", **options})
 
 
 def assert_close(ours: tuple, theirs: tuple) -> None:
