@@ -697,13 +697,14 @@ def names_file(tmp_path: Path) -> Path:
 
 
 def test_options_reach_the_detector(names_file: Path, photos: Path, image: ImageCommand) -> None:
-    plain = image(photos, "--json", "--score", "0.2", "--iou", "1", "--max-det", "2000")
+    arithmetic = ("--engine", "torch", "--precision", "fp32")
+    plain = image(photos, "--json", "--score", "0.2", "--iou", "1", "--max-det", "2000", *arithmetic)
     assert (plain.code, plain.err) == (0, "")
     assert {one["label"] for record in plain.records for one in record["detections"]} == set(TINY_LABELS)
 
     run = image(
         photos, "--json", "--score", ".2", "--iou", "1", "--max-det", "7", "--labels", names_file,
-        "--classes", "FLY, [red]Hornet,", "--threads", "1", "--engine", "torch", "--precision", "fp32", "-v",
+        "--classes", "FLY, [red]Hornet,", "--threads", "1", *arithmetic, "-v",
     )  # fmt: skip
     assert (run.code, run.err) == (0, "")
     renamed = {"bee": "[red]hornet", "cat": "fly"}

@@ -108,7 +108,7 @@ class TestList:
         assert (done.returncode, done.stderr) == (0, "")
         rows = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
         assert rows["name"] == ["name", "labels", "size", "mAP", "licence", "here"]
-        assert rows["voc"][1:5] == ["voc", "6.7", "MB", "0.595"]
+        assert rows["voc"][1:5] == ["voc", "6.7", "MB", "0.601"]
         assert rows["voc"][-2:] == ["Apache-2.0", "embedded"]
         assert rows["ssd300-vgg16-coco"][1:] == "coco 142.6 MB 0.251 COCO val2017 BSD-3-Clause -".split()
         assert rows["small-faces"][-2:] == ["MIT", str(here.path)]
@@ -234,7 +234,7 @@ class TestDownload:
 
 class TestUse:
     def test_detects_as_the_file_does(self, here: Here) -> None:
-        options = ("--json", "--score", "0.3", "--device", "cpu")
+        options = ("--json", "--score", "0.3", "--engine", "torch")
         by_name = here.run("image", "a.jpg", "-m", "small-faces", *options)
         assert by_name.returncode == 0
         assert one_line(by_name.stderr).startswith("note: downloading small-faces")
