@@ -56,7 +56,7 @@ def _array(data: bytes, messages: Mapping[str, Any]) -> NDArray[np.float32]:
         if blob.HasField("shape")
         else [blob.num, blob.channels, blob.height, blob.width]
     )
-    array = np.frombuffer(blob.data, "<f4")
+    array = np.frombuffer(bytearray(blob.data), "<f4")  # which may be written to
     if prod(shape) != array.size:
         raise ValueError(f"{array.size} numbers do not fill {shape}")
     return array.reshape(shape)

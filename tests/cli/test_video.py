@@ -712,6 +712,7 @@ def test_the_installed_command_is_the_same(tmp_path: Path, clip: Path, tiny_mode
     """The stub stands for the detector alone: the same command line goes through with a real one."""
     out, stats = tmp_path / "out.mp4", tmp_path / "stats.json"
     options = ("-o", out, "--json", "--stats", stats, "-m", tiny_model, "--score", "0.3", "--max-det", "5")
+    options += ("--engine", "torch", "--precision", "fp32")
     done = run("video", clip, *options, command=INSTALLED)
     assert (done.returncode, done.stderr) == (0, "")
     assert [len(record["detections"]) for record in records(done.stdout)] == [5] * 40

@@ -133,7 +133,8 @@ def test_detections_of_a_foreign_checkpoint_on_a_photo(name, coco_tflite, cats_p
     monkeypatch.setenv("SSDCAM_HOME", str(tmp_path))
     image = cv2.imread(str(cats_photo))
     ours, theirs = (
-        ssdcam.load(coco_tflite, score=0.3, device="cpu", engine=one).detect(image) for one in (name, "torch")
+        ssdcam.load(coco_tflite, score=0.3, device="cpu", engine=one, precision="fp32").detect(image)
+        for one in (name, "torch")
     )
     assert {"cat", "dog"} <= set(ours.labels)
     np.testing.assert_array_equal(ours.class_ids, theirs.class_ids)
@@ -144,7 +145,9 @@ def test_detections_of_a_foreign_checkpoint_on_a_photo(name, coco_tflite, cats_p
 def test_detections_of_the_embedded_detector_on_a_photo(name, shared, tmp_path, monkeypatch):
     monkeypatch.setenv("SSDCAM_HOME", str(tmp_path))
     photos = [cv2.imread(str(path)) for path in sorted((shared / "data/voc/JPEGImages").glob("*.jpg"))[:4]]
-    ours, theirs = (ssdcam.load(score=0.3, device="cpu", engine=one).detect(photos) for one in (name, "torch"))
+    ours, theirs = (
+        ssdcam.load(score=0.3, device="cpu", engine=one, precision="fp32").detect(photos) for one in (name, "torch")
+    )
     assert sum(map(len, ours)) > 3
     for a, b in zip(ours, theirs, strict=True):
         assert a.labels == b.labels
