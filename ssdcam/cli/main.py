@@ -90,7 +90,7 @@ def run(arguments: list[str]) -> int:
         return end.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "ssdcam"
-        console.log.error("%s (see %s --help)", error.format_message(), path)
+        console.log.error("%s (see %s --help)", _without_passwords(error.format_message()), path)
         return 2
     except WrongUsageError as error:
         return _failed(error, 2)
@@ -113,6 +113,15 @@ def run(arguments: list[str]) -> int:
             return _failed(error, 1, f"{os.fsdecode(error.filename)}: {error.strerror}")
         return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
     return 0
+
+
+def _without_passwords(text: str) -> str:
+    """What click says holds arguments as they were typed, addresses of cameras among them."""
+    if "://" not in text:
+        return text
+    from ssdcam.media.sources.names import redact
+
+    return redact(text)
 
 
 def _failed(error: Exception, code: int, line: str | None = None) -> int:

@@ -44,11 +44,11 @@ def furnished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Pat
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a line runs: some folders down, so that what climbs out of its folder is seen."""
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("SSDCAM_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SSDCAM_HOME", str(tmp_path_factory.mktemp("home")))
     return tmp_path / "a/b/here"
 
 
