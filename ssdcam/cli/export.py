@@ -100,4 +100,8 @@ def command(
 def _checks(exported: Exported) -> str:
     batches = " and ".join(str(size) for size in exported.batches)
     text = f"differs from torch by at most {exported.difference:.1g} on batches of {batches}"
-    return text if exported.detections is None else f"{text}, the same {exported.detections} detections"
+    if exported.detections is None:
+        return text
+    if exported.unpaired:
+        return f"{text}, all but {exported.unpaired} of {exported.detections} detections the same"
+    return f"{text}, the same {exported.detections} detections"

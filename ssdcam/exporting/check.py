@@ -76,11 +76,11 @@ def lively(network: DecodedSSD, selection: Selection) -> Selection:
 
 
 @torch.inference_mode()
-def check_detections(run: Run, network: DecodedSSD, selection: Selection, what: str) -> int:
+def check_detections(run: Run, network: DecodedSSD, selection: Selection, what: str) -> tuple[int, int]:
     """Compare what is left after NMS with what torch leaves.
 
     Returns:
-        How many detections there are.
+        How many detections torch leaves, and how many of either have no counterpart.
 
     Raises:
         ExportError: they are others.
@@ -98,7 +98,7 @@ def check_detections(run: Run, network: DecodedSSD, selection: Selection, what: 
             unpaired += _unpaired(ours, theirs)
     if unpaired > max(2, _MOST_UNPAIRED * total):
         raise ExportError(f"{what}: {unpaired} of its detections are not torch's {total}, so it is not kept")
-    return total
+    return total, unpaired
 
 
 def _rows(boxes: Any, scores: Any, class_ids: Any) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ import numpy as np
 from ssdcam import __version__
 from ssdcam.checkpoints.checkpoint import Checkpoint, spec_to_json
 from ssdcam.errors import CheckpointError, ExportError, WrongUsageError
+from ssdcam.notes import note
 from ssdcam.ssd.spec import ModelSpec, Selection
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ SUFFIXES: Mapping[FormatName, tuple[str, ...]] = {
 }
 """What the names of a format's files may end in; of OpenVINO's two, the first is the one that is named."""
 
+_MANY = 1000  # detections a picture
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -42,12 +45,15 @@ class Exported:
         batches: sizes of the batches of pictures that it was run on.
         difference: the largest between its boxes and probabilities and torch's.
         detections: how many were compared after NMS; None without NMS inside.
+        unpaired: how many of these, torch's or the file's, the other did not have: a difference in the last digit can
+            decide which of two boxes suppresses the other.
     """
 
     files: tuple[Path, ...]
     batches: tuple[int, ...]
     difference: float
     detections: int | None
+    unpaired: int
 
 
 def output_files(path: Path, format_name: FormatName) -> tuple[Path, ...]:
@@ -111,23 +117,26 @@ def export_checkpoint(
     form.require()
 
     from ssdcam.exporting.check import BATCHES, check_detections, check_outputs, lively
+    from ssdcam.exporting.formats import nms_room
     from ssdcam.exporting.network import DecodedSSD
 
     half = precision == "fp16"
     network = DecodedSSD(_rounded(checkpoint) if half else checkpoint)
     facts = _facts(network.spec, precision, nms)
+    if nms and (most := nms_room(network.spec, nms).after) > _MANY:
+        note(f"{path}: outputs have room for {most} detections a picture, which takes time; --max-det takes fewer")
     with _replacing(files) as parts:
         model = form.build(network, opset, half)
         _save(form, model, parts[0], facts, path)
         difference = check_outputs(form.load(parts[0]), network, str(path))
-        detections = None
+        detections, unpaired = None, 0
         if nms:
-            # First with a low threshold, so that there is something to compare; then as it was asked for.
+            # As it was asked for last, and before with a low threshold, so that there is something to compare.
             for selection in (lively(network, nms), nms):
                 _save(form, form.with_nms(model, network.spec, selection), parts[0], facts, path)
-                found = check_detections(form.load(parts[0]), network, selection, str(path))
-                detections = found if detections is None else detections
-    return Exported(files, BATCHES, difference, detections)
+                found, alone = check_detections(form.load(parts[0]), network, selection, str(path))
+                detections, unpaired = max(found, detections or 0), max(alone, unpaired)
+    return Exported(files, BATCHES, difference, detections, unpaired)
 
 
 def _format(name: FormatName) -> Format:

@@ -49,8 +49,6 @@ class Format:
     """A file format.
 
     Attributes:
-        suffix: that its files' names end in.
-        companions: suffixes of further files that belong to one, written before it.
         require: raises UnavailableError where what the format needs is not installed.
         build: from the network to a model with outputs ``boxes`` and ``scores``. Takes the opset, None for the usual,
             and whether weights are to be stored as 16-bit floats, which they are rounded to already.
@@ -60,13 +58,11 @@ class Format:
         opsets: those that ``build`` can be asked for.
     """
 
-    suffix: str
     require: Callable[[], None]
     build: Callable[[DecodedSSD, int | None, bool], Model]
     with_nms: Callable[[Model, ModelSpec, Selection], Model]
     save: Callable[[Model, Path, Mapping[str, str]], None]
     load: Callable[[Path], Run]
-    companions: tuple[str, ...] = ()
     opsets: range = range(0)
 
 

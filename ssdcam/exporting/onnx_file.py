@@ -70,9 +70,12 @@ def _with_nms(model: Any, spec: ModelSpec, selection: Selection) -> Any:
         renamed, "all_", rename_nodes=False, rename_edges=False, rename_inputs=False, rename_initializers=False,
         rename_value_infos=False, inplace=True,
     )  # fmt: skip
-    behind = compose.add_prefix(nms_graph(spec, selection, opset, model.ir_version), "nms_", rename_inputs=False,
-                                rename_outputs=False)  # fmt: skip
-    return compose.merge_models(renamed, behind, io_map=[("all_boxes", "all_boxes"), ("all_scores", "all_scores")])
+    behind = compose.add_prefix(
+        nms_graph(spec, selection, opset, model.ir_version), "nms_", rename_inputs=False, rename_outputs=False
+    )
+    joined = compose.merge_models(renamed, behind, io_map=[("all_boxes", "all_boxes"), ("all_scores", "all_scores")])
+    del joined.opset_import[1:]  # both models' own, which is the same
+    return joined
 
 
 def _save(model: Any, path: Path, facts: Mapping[str, str]) -> None:
@@ -112,7 +115,6 @@ def _load(path: Path) -> Run:
 
 
 FORMAT = Format(
-    suffix=".onnx",
     require=_require,
     build=_build,
     with_nms=_with_nms,

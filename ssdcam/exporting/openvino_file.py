@@ -100,8 +100,6 @@ def _load(path: Path) -> Run:
 
 
 FORMAT = Format(
-    suffix=".xml",
-    companions=(".bin",),
     require=_require,
     build=_build,
     with_nms=_with_nms,

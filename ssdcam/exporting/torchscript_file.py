@@ -151,7 +151,6 @@ def _load(path: Path) -> Run:
 
 
 FORMAT = Format(
-    suffix=".pt",
     require=lambda: None,
     build=_build,
     with_nms=_with_nms,
