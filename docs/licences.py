@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "licences.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
 
-# Extras for who works on ssdcam, and the one that is made of others.
+# Extras for who works on ssdcam, and the one that is made of all others.
 _NOT_SHIPPED = frozenset(("all", "docs", "test"))
 
 # What metadata does not say: the wheels hold more than the package's own code.
@@ -53,7 +53,7 @@ def direct_dependencies() -> dict[str, str]:
     found: dict[str, str] = {}
     for what, text in lists.items():
         for line in text.split("\n"):
-            if line.strip():
+            if line.strip() and not line.startswith("%("):  # another extra's list
                 found.setdefault(canonicalize_name(Requirement(line).name), what)
     return found
 
