@@ -63,7 +63,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click
     metavar="auto|cpu|cuda|cuda:N|mps",
     help="Where to run; auto is on the CPU, and on a GPU as well if there is one.",
 )
-@click.option("--batch", type=_Numbers(), default=(1, 8), show_default="1,8", help="Pictures a network call.")
+@click.option("--batch", type=_Numbers(), default="1,8", show_default=True, help="Pictures a network call.")
 @click.option(
     "--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often each thing is measured."
 )
@@ -85,6 +85,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click
 @click.option("--no-pipeline", is_flag=True, help="Measure the network alone.")
 @options.labels
 @options.foreign
+@options.offline
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON on stdout.")
 @click.option(
     "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.png", help="Draw the figures as bars."
@@ -94,8 +95,8 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click
 def command(
     video: Path | None, model: str | None, arch: str | None, arch_options: tuple[str, ...], input_size: int | None,
     engines: str, precisions: str, device: str, batch: tuple[int, ...], rounds: int, seconds: float, score: float,
-    threads: int | None, no_pipeline: bool, labels: Path | None, family: str | None, boxes: Any, as_json: bool,
-    plot: Path | None, yes: bool,
+    threads: int | None, no_pipeline: bool, labels: Path | None, family: str | None, boxes: Any, offline: bool,
+    as_json: bool, plot: Path | None, yes: bool,
 ) -> None:  # fmt: skip
     """Measure what this machine does with each engine and precision: the network alone, start-up, and the whole way.
 
@@ -122,7 +123,7 @@ def command(
     if video:
         _check_video(video)
     chosen = combinations(_names(engines), _names(precisions), _devices(device))
-    checkpoint = _checkpoint(model, arch, arch_options, input_size, labels, family, boxes)
+    checkpoint = _checkpoint(model, arch, arch_options, input_size, labels, family, boxes, offline)
     plan = Plan(checkpoint, chosen, batch, rounds, seconds, score, threads, video, not no_pipeline)
     report = Report(machine(), _settings(plan, model, arch))
     _warn_if_busy(report)
@@ -173,17 +174,16 @@ def _devices(device: str) -> list[str]:
 
 def _checkpoint(
     model: str | None, arch: str | None, arch_options: tuple[str, ...], input_size: int | None, labels: Path | None,
-    family: str | None, boxes: Any,
+    family: str | None, boxes: Any, offline: bool,
 ) -> Checkpoint:  # fmt: skip
     """The network to measure: a checkpoint's, or an architecture's with random weights."""
     from ssdcam.benchmarking.random_weights import random_checkpoint
     from ssdcam.checkpoints.labels import VOC, read_labels
-    from ssdcam.checkpoints.resolve import open_checkpoint
 
     if arch is None:
         if arch_options or input_size:
             raise WrongUsageError("--arch-option and --input-size are for --arch: a checkpoint has its own")
-        return open_checkpoint(model, labels, family=family, boxes=boxes)
+        return options.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
     if model is not None or family or boxes:
         raise WrongUsageError("--arch needs no file: give either it or -m")
     spec, _ = options.network(read_labels(labels) if labels else VOC, None, arch, arch_options, input_size)
