@@ -27,6 +27,8 @@ from ssdcam.ssd.spec import BoxCoding, ModelSpec, NmsFigures, Normalisation
 METADATA_KEY = "ssdcam"
 FORMAT_VERSION = 1
 
+_LONGEST_REASON = 300  # characters; safetensors quotes what it does not understand
+
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
@@ -96,7 +98,7 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError, UnicodeError, TypeError, AttributeError) as error:
         # The last two are safetensors' own about kinds of numbers that numpy lacks.
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        raise CheckpointError(f"{path}: cannot be read: {str(error)[:_LONGEST_REASON]}") from error
 
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:

@@ -92,3 +92,5 @@ def read_text(path: Path) -> str:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: is no UTF-8 text") from error
+    except ValueError as error:  # half a character, or a zero byte
+        raise DatasetError(f"{path}: cannot be read: no file can be called so") from error

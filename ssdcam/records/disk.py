@@ -28,6 +28,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeEncodeError as error:  # half a character
+        raise RecordError(f"{path}: cannot be read: no file can be called so") from error
 
 
 def check_file(path: Path) -> None:

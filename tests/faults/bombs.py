@@ -138,11 +138,11 @@ def zip_bomb(path: Path) -> None:
     """A state dict's archive that would unpack to gigabytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\x80\2}.")
-        archive.writestr("archive/data/0", bytes(2**28))
+        archive.writestr("archive/data/0", bytes(2**26))
 
 
 def npz_bomb(path: Path) -> None:
-    np.savez_compressed(path, **{"a/W": np.zeros(2**26, np.float32)})
+    np.savez_compressed(path, **{"a/W": np.zeros(2**24, np.float32)})
 
 
 def npy_that_claims(path: Path) -> None:

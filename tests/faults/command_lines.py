@@ -126,6 +126,8 @@ def lines(draw: st.DrawFn, name: str) -> list[str]:
     else:
         arguments = [one for one in command.params if isinstance(one, click.Argument)]
         words = [draw(values(one)) for one in arguments for _ in range(draw(st.integers(0, 2)))]
+        if any(one.name == "model" for one in options):  # the embedded one takes seconds, and is another file alone
+            words += ["-m", "tiny.safetensors"]
     for option in draw(st.lists(st.sampled_from(options), max_size=4, unique=True)):
         words.append(draw(st.sampled_from([*option.opts, *option.secondary_opts])))
         if not option.is_flag and not option.count:

@@ -39,7 +39,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("cases run and faults injected")
     for kind, number in sorted(figures.items()):
         terminalreporter.write_line(f"{number:7,}  {kind}")
-    terminalreporter.write_line(f"{sum(figures.values()):7,}  in all")
     if path := os.environ.get("SSDCAM_FAULT_FIGURES"):
         Path(path).write_text(json.dumps(dict(sorted(figures.items())), indent=1) + "\n")
 

@@ -111,7 +111,7 @@ def dataset(path: Path) -> None:
             assert (sample.boxes[:, :2] < sample.boxes[:, 2:]).all()
             assert ((sample.class_ids >= 0) & (sample.class_ids < len(found.labels))).all()
         for problem in found.problems:
-            assert str(path) in problem or "sees" in problem, problem
+            assert str(path) in problem or problem.startswith("/"), problem  # a damaged list may name any file
 
 
 def records(path: Path) -> None:
@@ -144,7 +144,7 @@ def outcome(reader: str, path: Path) -> str:
         return "read"
     complaint = str(error)
     assert not isinstance(error, WrongUsageError), complaint
-    assert str(path) in complaint or complaint.startswith("the checkpoint"), complaint
+    assert str(path) in complaint or str(path.parent) in complaint or complaint.startswith("the checkpoint"), complaint
     assert "\n" not in complaint, complaint
     assert len(complaint) < 1000, complaint
     return complaint.replace(str(path), path.name)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Kills a command in every run, of those that each has; more in a slow run, and as many at random moments.
-KILLS = 6
+KILLS = 5
 MANY = 60
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from ssdcam.errors import SourceError
+from ssdcam.errors import RecordError, SourceError
 from ssdcam.media.sources import FileSource
+from ssdcam.records import read_records
 
 from ..datasets import made
 from ..media.sources.videos import make_video
 from ..pictures import photo
+from ..records import samples
+from .cases import Case, run_cases
 from .conftest import Count
 from .running import check, run_here
 
@@ -127,6 +131,33 @@ def test_frames_of_more_pixels_than_the_limit_are_refused_by_name(tmp_path: Path
         SourceError, match=r"large.y4m: claims frames of 8200x8200, more than the limit of 2\^26 pixels"
     ):
         FileSource(path)
+    count("regressions", 1)
+
+
+def test_a_damaged_hevc_video_does_not_hang(count: Count) -> None:
+    """A flipped bit: FFmpeg's decoder, given several frames at once, waited for ever, and not even Ctrl-C helped."""
+    (ended,) = run_cases([Case("video", Path(__file__).with_name("hanging.mkv"), "")])
+    assert not ended.trouble
+    count("regressions", 1)
+
+
+def test_a_rate_that_no_video_has_is_not_believed(here: Path, count: Count) -> None:
+    make_video(here / "v.avi", range(3), codec="mjpeg", pixels="yuvj420p")
+    data = bytearray((here / "v.avi").read_bytes())
+    at = data.index(b"strh") + 28  # scale and rate of the stream
+    data[at : at + 8] = struct.pack("<II", 1, 2**31 - 1)
+    (here / "v.avi").write_bytes(data)
+    said = run_here("video v.avi -m m.safetensors -o out.mp4".split())
+    check([], said)
+    assert said.code == 0
+    count("regressions", 1)
+
+
+def test_a_record_of_a_file_that_no_file_can_be_called(tmp_path: Path, count: Count) -> None:
+    samples.write(f"yolo:{tmp_path}", [samples.record("a.jpg")])
+    (tmp_path / "index.jsonl").write_text('{"file": "\\ud800", "source": "a.jpg", "width": 640, "height": 480}\n')
+    with pytest.raises(RecordError, match="no file can be called so"):
+        list(read_records(f"yolo:{tmp_path}"))
     count("regressions", 1)
 
 

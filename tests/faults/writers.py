@@ -87,7 +87,7 @@ class Writer:
 
 
 _TRAIN = (
-    "--epochs 2 --batch 2 --warmup 1 --log-every 1 --save-every 0 --device cpu --threads 1 --precision fp32 --workers 0"
+    "--epochs 1 --batch 2 --warmup 1 --log-every 1 --save-every 0 --device cpu --threads 1 --precision fp32 --workers 0"
 )
 
 WRITERS: dict[str, Writer] = {

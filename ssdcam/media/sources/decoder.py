@@ -27,6 +27,11 @@ _DEMUX_RETRIES = 8
 # Twice what 8K has. A file of a few kilobytes can claim frames of a gigabyte, and a dozen are on their way at once.
 _MOST_PIXELS = 2**26
 
+_FASTEST = 10_000  # frames a second that are believed
+
+# FFmpeg's HEVC decoder, given several frames at once, waits for ever for one that is damaged and that others lean on.
+_HANGING = frozenset({"hevc"})
+
 # Told apart because something different is to be done about each.
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (av.error.HTTPUnauthorizedError, "the server wants another user name or password (401)"),
@@ -118,14 +123,14 @@ class Decoder:
         if width * height > _MOST_PIXELS:
             raise SourceError(f"{self.name}: claims frames of {width}x{height}, more than the limit of 2^26 pixels")
         stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}  # the size may change on the way
-        stream.thread_type = threads
+        stream.thread_type = "SLICE" if stream.codec_context.name in _HANGING else threads
         return stream
 
     @property
     def rate(self) -> Fraction | None:
-        """Nominal frames a second."""
+        """Nominal frames a second; None where none is stated, or one that no video has."""
         rate = self.stream.average_rate or self.stream.guessed_rate
-        return rate if rate and rate > 0 else None
+        return rate if rate and 0 < rate <= _FASTEST else None
 
     @property
     def duration(self) -> float | None:
