@@ -25,6 +25,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / "setup.cfg").exists(), reason="needs
 OLDEST = {
     "av": "18.0.0",
     "click": "8.1.7",
+    "filelock": "3.12.0",
     "numpy": "1.26.0",
     "opencv-python": "4.10.0.82",
     "platformdirs": "4.0.0",

@@ -52,7 +52,8 @@ def digest(checkpoint: Checkpoint, *facts: Any) -> str:
     Other names for the classes, or other NMS figures, make no other network.
     """
     spec = {name: value for name, value in spec_to_json(checkpoint.spec).items() if name in _OF_THE_NETWORK}
-    made = hashlib.sha256(json.dumps([facts, spec, checkpoint.spec.boxes.boxes_per_cell], sort_keys=True).encode())
+    outputs = [checkpoint.spec.boxes.boxes_per_cell, checkpoint.spec.num_columns]
+    made = hashlib.sha256(json.dumps([facts, spec, outputs], sort_keys=True).encode())
     for name, array in sorted(checkpoint.weights.items()):
         made.update(f"{name} {array.dtype} {array.shape}".encode())
         made.update(np.ascontiguousarray(array).data)

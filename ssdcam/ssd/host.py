@@ -36,7 +36,9 @@ def decode(locations: Floats, defaults: Floats, coding: BoxCoding) -> Floats:
     """Centre-form boxes ``(..., 4)`` from locations and default boxes, relative to the image, not clipped."""
     offsets = locations * np.asarray(coding.variances, locations.dtype)
     centre = defaults[..., :2] + offsets[..., :2] * defaults[..., 2:]
-    with np.errstate(over="ignore"):  # an untrained network may ask for a box of infinite size; clipping mends it
+    with np.errstate(
+        over="ignore", under="ignore"
+    ):  # an untrained network may ask for a box of infinite size; clipping mends it
         size = defaults[..., 2:] * np.exp(np.minimum(offsets[..., 2:], coding.max_log_size))
     return np.concatenate([centre, size], axis=-1)
 
@@ -164,7 +166,9 @@ def _candidates(raw_scores: NDArray[np.float32], spec: ModelSpec, selection: Sel
         first = np.diff(rows, prepend=-1) != 0
         scores = _softmax(of_rows[rows[first]])[np.cumsum(first) - 1, columns[picked]]
     else:
-        with np.errstate(over="ignore"):  # exp of a large number is infinity, and 1 / infinity the right 0
+        with np.errstate(
+            over="ignore", under="ignore"
+        ):  # exp of a large number is infinity, and 1 / infinity the right 0
             scores = np.reciprocal(1 + np.exp(-of_rows[rows, columns[picked]]))
     images, places = np.divmod(rows, raw_scores.shape[1])
     found = _Candidates(images, places, columns[picked] - int(spec.background), scores)
@@ -178,7 +182,8 @@ def _least_logit(score: float) -> np.float32:
 
 
 def _softmax(raw_scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    exponentials = np.exp(raw_scores - raw_scores.max(axis=-1, keepdims=True))
+    with np.errstate(under="ignore"):  # what is as good as 0 is 0
+        exponentials = np.exp(raw_scores - raw_scores.max(axis=-1, keepdims=True))
     probabilities: NDArray[np.float32] = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
 

@@ -207,8 +207,7 @@ def use(path: Path, score: float = 0.1) -> ssdcam.Detections:
         (torch.float32, True),
         (torch.float16, True),
         (torch.float64, True),
-        (torch.bfloat16, False),  # numpy has no such numbers
-        (torch.float8_e4m3fn, False),
+        (torch.float8_e4m3fn, False),  # numpy has no such numbers
     ],
     ids=str,
 )

@@ -378,6 +378,7 @@ def test_batches_change_nothing(tmp_path: Path, shared: Path, tiny_model: Path) 
 def test_real_objects_in_a_real_video(shared: Path, coco_tflite: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     options = ("-m", coco_tflite, "--classes", "bottle", "--start", "1", "--max-frames", "12", "--json")
+    options += ("--engine", "torch")
     done = run("video", shared / "videos/bottle-detection.mp4", "-o", out, *options, command=INSTALLED)
     assert (done.returncode, done.stderr) == (0, "")
     found = records(done.stdout)

@@ -1,8 +1,11 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,7 +160,13 @@ def test_another_photo_stands_in_for_one_that_disappears(tmp_path, workers):
 
 
 def test_a_worker_that_is_killed(tmp_path):
-    photos, order = store(draw(tmp_path, 10)), Order(seed=1, batch=4)
+    """In a process of its own: torch tells of it by a signal, which interrupts whatever runs."""
+    script = "import sys; from tests.training.test_data import kill_a_worker; kill_a_worker(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True, cwd=Path(__file__).parents[2], timeout=200)
+
+
+def kill_a_worker(folder):
+    photos, order = store(draw(Path(folder), 10)), Order(seed=1, batch=4)
     before = set(multiprocessing.active_children())
     prepared = batches(photos, order, SIZE, NOTHING, first=0, last=300, workers=1)
     next(prepared)
