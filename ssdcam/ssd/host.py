@@ -36,9 +36,8 @@ def decode(locations: Floats, defaults: Floats, coding: BoxCoding) -> Floats:
     """Centre-form boxes ``(..., 4)`` from locations and default boxes, relative to the image, not clipped."""
     offsets = locations * np.asarray(coding.variances, locations.dtype)
     centre = defaults[..., :2] + offsets[..., :2] * defaults[..., 2:]
-    with np.errstate(
-        over="ignore", under="ignore"
-    ):  # an untrained network may ask for a box of infinite size; clipping mends it
+    # An untrained network may ask for a box of infinite size; clipping mends it.
+    with np.errstate(over="ignore", under="ignore"):
         size = defaults[..., 2:] * np.exp(np.minimum(offsets[..., 2:], coding.max_log_size))
     return np.concatenate([centre, size], axis=-1)
 
