@@ -28,7 +28,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeEncodeError as error:  # half a character
+    except ValueError as error:  # half a character, or a zero byte
         raise RecordError(f"{path}: cannot be read: no file can be called so") from error
 
 

@@ -26,7 +26,7 @@ LINES = {
     "webcam": 40,
     "eval": 60,
     "boxes": 40,
-    "train": 16,
+    "train": 10,
     "weights info": 40,
     "weights convert": 40,
 }

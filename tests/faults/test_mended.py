@@ -153,9 +153,10 @@ def test_a_rate_that_no_video_has_is_not_believed(here: Path, count: Count) -> N
     count("regressions", 1)
 
 
-def test_a_record_of_a_file_that_no_file_can_be_called(tmp_path: Path, count: Count) -> None:
+@pytest.mark.parametrize("name", ["\\ud800", "\\u0000"])
+def test_a_record_of_a_file_that_no_file_can_be_called(name: str, tmp_path: Path, count: Count) -> None:
     samples.write(f"yolo:{tmp_path}", [samples.record("a.jpg")])
-    (tmp_path / "index.jsonl").write_text('{"file": "\\ud800", "source": "a.jpg", "width": 640, "height": 480}\n')
+    (tmp_path / "index.jsonl").write_text(f'{{"file": "{name}", "source": "a.jpg", "width": 640, "height": 480}}\n')
     with pytest.raises(RecordError, match="no file can be called so"):
         list(read_records(f"yolo:{tmp_path}"))
     count("regressions", 1)
