@@ -41,6 +41,7 @@ PART = (
     "tests/checkpoints/test_checkpoint.py",
     "tests/cli/test_main.py",
     "tests/detection/test_detector.py",
+    "tests/diagnosis",
     "tests/media/test_containers.py",
     "tests/media/test_drawing.py",
     "tests/media/test_images.py",

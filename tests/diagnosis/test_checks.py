@@ -35,7 +35,8 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 
 def only(check: str) -> Finding:
-    [finding] = run_check(CHECKS[check])
+    """What a check finds; OpenCV 4 is told to be bad at letters besides."""
+    [finding] = (finding for finding in run_check(CHECKS[check]) if finding.name != "labels")
     return finding
 
 
