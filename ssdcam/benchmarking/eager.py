@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -54,6 +56,11 @@ class EagerEngine:
         pixels = torch.from_numpy(np.ascontiguousarray(channels.transpose(0, 3, 1, 2))).to(self._device)
         locations, raw_scores = self._network((pixels.float() - self._mean) / self._std)
         return locations, raw_scores
+
+    def submit(self, batch: NDArray[np.uint8]) -> Callable[[], tuple[Tensor, Tensor]]:
+        """See :meth:`ssdcam.detection.engine.Engine.submit`; a script waits."""
+        outputs = self.infer(batch)
+        return lambda: outputs
 
     @torch.no_grad()
     def decode(self, locations: Tensor, raw_scores: Tensor, selection: Selection) -> host.PackedBoxes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import islice
@@ -194,6 +194,10 @@ class Detector:
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Any, Any]:
         """The second step: the network's raw output, wherever the engine has it."""
         return self.engine.infer(batch)
+
+    def submit(self, batch: NDArray[np.uint8]) -> Callable[[], tuple[Any, Any]]:
+        """:meth:`infer` in two: it starts here, and what this returns waits, once, for the raw output."""
+        return self.engine.submit(batch)
 
     def decode(self, raw: tuple[Any, Any], images: Sequence[Image]) -> list[Detections]:
         """The last step: raw output to the detections of each image of the batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +38,16 @@ class Engine(Protocol):
 
         Returns:
             Locations ``(B, N, 4)`` and raw scores ``(B, N, columns)``, wherever the engine has them.
+        """
+
+    def submit(self, batch: NDArray[np.uint8]) -> Callable[[], tuple[Any, Any]]:
+        """Start the network and, where the engine can, do not wait for it.
+
+        Args:
+            batch: as of :meth:`infer`; not to be changed before the result is there.
+
+        Returns:
+            What waits, if need be, and gives the result of :meth:`infer`; to be called once.
         """
 
     def decode(self, locations: Any, raw_scores: Any, selection: Selection) -> PackedBoxes:

@@ -108,6 +108,11 @@ class OnnxRuntimeEngine:
         locations, raw_scores = self._session.run(None, {"images": batch})
         return locations, raw_scores
 
+    def submit(self, batch: NDArray[np.uint8]) -> Callable[[], tuple[Floats, Floats]]:
+        """See :meth:`ssdcam.detection.engine.Engine.submit`; ONNX Runtime is waited for at once."""
+        outputs = self.infer(batch)
+        return lambda: outputs
+
     def decode(self, locations: Floats, raw_scores: Floats, selection: Selection) -> host.PackedBoxes:
         """Boxes from what :meth:`infer` returned."""
         return host.postprocess(locations, raw_scores, self._defaults, self._spec, selection)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,8 +38,50 @@ _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
 _FORMAT = 1  # of what is kept; a new one when _convert changes
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """A network compiled for one way of use.
+
+    Attributes:
+        compiled: what OpenVINO made of it.
+        idle: requests that wait for their next picture.
+    """
+
+    compiled: openvino.CompiledModel
+    idle: list[openvino.InferRequest] = field(default_factory=list)
+
+    def request(self) -> openvino.InferRequest:
+        """One that waits, or a new one: it holds little, as what is computed on the way belongs to the plan."""
+        try:
+            return self.idle.pop()
+        except IndexError:
+            return self.compiled.create_infer_request()
+
+
+class _Running:
+    """A batch that is computed; called, it waits for the outputs. It holds the memory that OpenVINO works in."""
+
+    def __init__(self, plan: _Plan, batch: NDArray[np.uint8], locations: Floats, raw_scores: Floats) -> None:
+        self.requests: list[openvino.InferRequest] = []
+        self._plan = plan
+        self._batch = batch
+        self._outputs = locations, raw_scores
+
+    def __call__(self) -> tuple[Floats, Floats]:
+        self._wait()
+        return self._outputs
+
+    def __del__(self) -> None:
+        self._wait()  # when nobody asked: the memory goes now
+
+    def _wait(self) -> None:
+        while self.requests:
+            self.requests[-1].wait()
+            self._plan.idle.append(self.requests.pop())
+
+
 class OpenVinoEngine:
-    """An SSD in OpenVINO; see :class:`ssdcam.detection.engine.Engine`. Safe to use from several threads, in turn.
+    """An SSD in OpenVINO; see :class:`ssdcam.detection.engine.Engine`. Safe to use from several threads at once.
 
     One picture is computed by all threads together, for the least latency. Of a batch several pictures are in flight at
     once, each on its share of the threads, for the most pictures a second.
@@ -83,26 +127,28 @@ class OpenVinoEngine:
         self._lock = threading.Lock()
         self._model = _prepared(self._core, checkpoint, self.precision == "int8", calibration)
         check_boxes(len(self._defaults), self._model.outputs[0].shape[1])
-        self._alone = self._compile("LATENCY").create_infer_request()
-        self._several: list[openvino.InferRequest] = []
+        self._plans: dict[str, _Plan] = {}
+        self._plan("LATENCY")  # an engine that starts is one that runs
         self._tensor = import_quietly("openvino").Tensor
 
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """Locations and raw scores of a batch ``(B, H, W, 3)``, BGR."""
+        return self.submit(batch)()
+
+    def submit(self, batch: NDArray[np.uint8]) -> Callable[[], tuple[Floats, Floats]]:
+        """See :meth:`ssdcam.detection.engine.Engine.submit`; OpenVINO keeps a queue of its own."""
         batch = np.ascontiguousarray(batch)
         locations = np.empty((len(batch), len(self._defaults), 4), np.float32)
         raw_scores = np.empty((len(batch), len(self._defaults), self._spec.num_columns), np.float32)
-        with self._lock:
-            requests = [self._alone] if len(batch) == 1 else self._requests() if len(batch) else []
-            for place in range(len(batch)):
-                request = requests[place % len(requests)]
-                request.wait()
-                one = slice(place, place + 1)
-                self._bind(request, batch[one], locations[one], raw_scores[one])
-                request.start_async()
-            for request in requests:
-                request.wait()
-        return locations, raw_scores
+        plan = self._plan("LATENCY" if len(batch) == 1 else "THROUGHPUT")
+        running = _Running(plan, batch, locations, raw_scores)
+        for place in range(len(batch)):
+            request = plan.request()
+            one = slice(place, place + 1)
+            self._bind(request, batch[one], locations[one], raw_scores[one])
+            request.start_async()
+            running.requests.append(request)
+        return running
 
     def _bind(self, request: openvino.InferRequest, *arrays: NDArray[Any]) -> None:
         """Let a request read and write our memory: nothing is copied on the way."""
@@ -111,14 +157,13 @@ class OpenVinoEngine:
         request.set_output_tensor(0, locations)
         request.set_output_tensor(1, raw_scores)
 
-    def _requests(self) -> list[openvino.InferRequest]:
-        """For batches: a second plan for the same weights, made when it is first wanted."""
-        if not self._several:
-            plan = self._compile("THROUGHPUT")
-            # Twice as many as run at once, so that the next picture waits for a core, not for us.
-            count = 2 * plan.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-            self._several = [plan.create_infer_request() for _ in range(count)]
-        return self._several
+    def _plan(self, hint: str) -> _Plan:
+        """One plan for single pictures, another for the same weights for batches; each made when it is first wanted."""
+        with self._lock:
+            if hint not in self._plans:
+                settings = {**self._settings, "PERFORMANCE_HINT": hint}
+                self._plans[hint] = _Plan(self._core.compile_model(self._model, "CPU", settings))
+            return self._plans[hint]
 
     def decode(self, locations: Floats, raw_scores: Floats, selection: Selection) -> host.PackedBoxes:
         """Boxes from what :meth:`infer` returned."""
@@ -127,9 +172,6 @@ class OpenVinoEngine:
     def _fastest(self) -> str:
         preferred = self._core.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
         return next((name for name, theirs in _TYPES.items() if theirs == preferred), "fp32")
-
-    def _compile(self, hint: str) -> openvino.CompiledModel:
-        return self._core.compile_model(self._model, "CPU", {**self._settings, "PERFORMANCE_HINT": hint})
 
 
 def _core() -> openvino.Core:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import numpy as np
@@ -104,6 +105,11 @@ class TorchEngine:
                 f"but its network predicts {locations.shape[1]}"
             )
         return locations, raw_scores
+
+    def submit(self, batch: NDArray[np.uint8]) -> Callable[[], tuple[Tensor, Tensor]]:
+        """See :meth:`ssdcam.detection.engine.Engine.submit`; on CUDA :meth:`infer` does not wait either."""
+        outputs = self.infer(batch)
+        return lambda: outputs
 
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         outputs: tuple[Tensor, Tensor] = self._network(self._normalise(pixels).to(self._dtype))

@@ -51,6 +51,9 @@ class VideoCodec:
 
 
 _NAMED = tuple({"preset": name} for name in PRESETS)
+# x264's own veryfast spends half of its time on finer motion and smaller blocks, which save 1 to 8 % of the bits: too
+# little for the default of a program whose cores have better to do.
+_X264_QUICK = {"preset": "veryfast", "x264-params": "sync-lookahead=0:subme=1:partitions=i4x4,i8x8"}
 _NVENC = {"rc": "vbr", "cq": "{crf}", "delay": "0"}
 _NVENC_PRESETS = tuple({"preset": name} for name in ("p1", "p2", "p3", "p4", "p5", "p6"))
 
@@ -61,7 +64,7 @@ CODECS: Mapping[str, VideoCodec] = {
         23,
         (1, 51),
         {"crf": "{crf}", "bf": "1", "rc-lookahead": "3", "x264-params": "sync-lookahead=0"},
-        presets=_NAMED,
+        presets=tuple(_X264_QUICK if name["preset"] == "veryfast" else name for name in _NAMED),
     ),
     "h265": VideoCodec(
         "h265",

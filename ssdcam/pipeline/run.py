@@ -7,12 +7,16 @@ The caller's thread stays free: for a window, which must live on the main thread
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from threading import Event, Lock, Thread
-from typing import Protocol
+from typing import Any, Protocol
 
 from ssdcam.detection.detector import Detector
 from ssdcam.detections import Detections, Image
@@ -22,6 +26,9 @@ from ssdcam.pipeline.timing import Timing
 
 # Frames that wait before and after the detector: enough to ride out a slow one, few enough for 4K in memory.
 _DEPTH = 4
+
+# Steps of priority that the network gives up; more help no further, and leave it less of a machine that has other work.
+_LATER = 4
 
 
 class Source(Protocol):
@@ -41,6 +48,15 @@ class Result:
 
     frame: Frame
     detections: Detections
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A batch that is on its way through the network."""
+
+    frames: list[Frame]
+    detector: Detector
+    raw: Callable[[], tuple[Any, Any]]
 
 
 class Sink(Protocol):
@@ -174,18 +190,34 @@ class Pipeline:
             self.timing.dropped = dropped_before + self._frames.dropped
 
     def _detect(self) -> None:
-        while frames := self._frames.get(self._batch):
-            detector = self.detector
-            images = [frame.image for frame in frames]
-            with self.timing.stage("preprocess"):
-                batch = detector.prepare(images)
-            with self.timing.stage("inference"):
-                raw = detector.infer(batch)
-            with self.timing.stage("postprocess"):
-                found = detector.decode(raw, images)
-            for frame, detections in zip(frames, found, strict=True):
-                if not self._results.put(Result(frame, detections)):
-                    return
+        # While one batch is computed, the next one is fetched and made ready, and the last one's boxes are worked out.
+        # A live source has no frame to spare for that: its only one is wanted at once.
+        ahead: deque[_Begun] = deque()
+        if not self._source.live:
+            _give_way()
+        while True:
+            frames = self._frames.get(self._batch, 0 if ahead else None)
+            if frames:
+                ahead.append(self._begin(frames))
+                if len(ahead) == 1 and not self._source.live:
+                    continue
+            if not ahead or not self._finish(ahead.popleft()):
+                return
+
+    def _begin(self, frames: list[Frame]) -> _Begun:
+        detector = self.detector
+        with self.timing.stage("preprocess"):
+            batch = detector.prepare([frame.image for frame in frames])
+        with self.timing.stage("inference"):
+            return _Begun(frames, detector, detector.submit(batch))
+
+    def _finish(self, begun: _Begun) -> bool:
+        """Pass a batch on; False if the run was stopped instead."""
+        with self.timing.stage("inference"):
+            raw = begun.raw()
+        with self.timing.stage("postprocess"):
+            found = begun.detector.decode(raw, [frame.image for frame in begun.frames])
+        return all(self._results.put(Result(*each)) for each in zip(begun.frames, found, strict=True))
 
     def _write(self) -> None:
         plain = [sink for sink in self._sinks if not sink.drawn]
@@ -206,3 +238,15 @@ class Pipeline:
                 if written == self._max_frames:
                     self._stop.set()
                     return
+
+
+def _give_way() -> None:
+    """Let this thread, and those that an engine starts from it, wait for the others where cores are scarce.
+
+    The network can fill every core there is. Reading and writing need a core for short whiles only, but when they get
+    it late, the network soon has nothing to do: on two cores, a video takes a tenth longer. macOS and Windows have no
+    such figure for a thread.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + _LATER)

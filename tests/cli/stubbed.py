@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -44,6 +45,7 @@ class StubEngine:
         self.batches: list[int] = []
         self._sleep = sleep
         self._fail_at = fail_at
+        self._device_queue = ThreadPoolExecutor(1)  # as an accelerator has one
 
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Any, Any]:
         time.sleep(self._sleep)
@@ -53,6 +55,9 @@ class StubEngine:
         half = batch.shape[1] // 2
         parts = (batch[:, :half, :half], batch[:, :half, half:], batch[:, half:, :half], batch[:, half:, half:])
         return np.stack([part.mean(axis=(1, 2, 3)) for part in parts], axis=1) / 256, None
+
+    def submit(self, batch: NDArray[np.uint8]) -> Callable[[], tuple[Any, Any]]:
+        return self._device_queue.submit(lambda: self.infer(batch)).result
 
     def decode(self, locations: Any, raw_scores: Any, selection: Selection) -> PackedBoxes:
         found = []

@@ -171,6 +171,17 @@ def test_several_threads_get_their_own_pictures(name, cache, tiny_checkpoint, ba
             assert_same(found, expected[i])
 
 
+def test_batches_that_are_on_their_way_together_are_kept_apart(name, cache, tiny_checkpoint, batch):
+    engine = start(name, tiny_checkpoint)
+    parts = [batch[:1], batch[1:4], batch[2:3], batch[:2], batch[:0]]
+    expected = [engine.infer(part) for part in parts]
+    for _ in range(3):
+        results = [engine.submit(part) for part in parts]
+        engine.submit(batch)  # nobody asks for it
+        for at in (3, 0, 2, 4, 1):
+            assert_same(results[at](), expected[at])
+
+
 def test_a_network_is_prepared_once_and_told_of(name, tiny_checkpoint, batch, tmp_path, caplog, monkeypatch):
     monkeypatch.setenv("SSDCAM_HOME", str(tmp_path))
     caplog.set_level(NOTE, "ssdcam")

@@ -18,8 +18,9 @@ from ssdcam.pipeline.timing import Timing
 from ..cli.stubbed import batches_of, stub_detector
 from .conftest import ListedSource, ListSink, nothing_drawn, run_to_end, wait_until
 
-# Frames that may be on their way at once: in the two queues, and one in each thread's hands.
-IN_FLIGHT_FILE = 4 + 4 + 3
+# Frames that may be on their way at once: in the two queues, and one in each thread's hands; of a file, one is in the
+# network besides.
+IN_FLIGHT_FILE = 4 + 4 + 3 + 1
 IN_FLIGHT_LIVE = 1 + 4 + 3
 
 
@@ -49,6 +50,42 @@ def test_batches_fill_while_the_detector_works() -> None:
     detector = stub_detector(sleep=0.05)
     run_to_end(ListedSource(40), [ListSink()], detector, batch=4)
     assert max(batches_of(detector)) == 4
+
+
+def test_the_next_batch_starts_before_the_last_one_is_done() -> None:
+    detector, order = stub_detector(), []
+    submit, decode = detector.engine.submit, detector.engine.decode
+
+    def begin(batch: Any) -> Any:
+        order.append("begin")
+        return submit(batch)
+
+    def end(*raw: Any) -> Any:
+        order.append("end")
+        return decode(*raw)
+
+    detector.engine.submit, detector.engine.decode = begin, end  # type: ignore[method-assign]
+    # The source is ahead by as many frames as the queue holds before the first one is looked at.
+    source = ListedSource(12, gate=lambda index: None)
+    pipeline = Pipeline(source, detector, [ListSink()], nothing_drawn, timing=Timing(), stop=Event(), batch=2)
+    pipeline._threads[0].start()
+    wait_until(lambda: source.given >= 4)
+    for thread in pipeline._threads[1:]:
+        thread.start()
+    pipeline.join()
+    assert order[:3] == ["begin", "begin", "end"]
+    assert order.count("begin") == order.count("end")
+    ahead = [order[: place + 1].count("begin") - order[: place + 1].count("end") for place in range(len(order))]
+    assert max(ahead) == 2
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_result_does_not_wait_for_the_next_frame(live: bool) -> None:
+    sink = ListSink()
+    source = ListedSource(8, live, gate=lambda index: wait_until(lambda: len(sink.frames) == index))
+    pipeline = run_to_end(source, [sink], batch=4)
+    assert pipeline.failure is None
+    assert sink.frames == list(range(8))
 
 
 def test_live_frames_are_never_batched() -> None:
