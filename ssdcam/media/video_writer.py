@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from math import inf
@@ -104,6 +105,9 @@ class VideoWriter:
         self._closed = False
         self._off_beat = False
         self._sound: Soundtrack | None = None
+        # A frame is encoded while the next one's colours are converted.
+        self._worker = ThreadPoolExecutor(1, "ssdcam-encoder")
+        self._encoding: Future[None] | None = None
         colours = _colours(self._kind, codec, height)
         self._converter = YuvConverter(width, height, colours)
         self._output = av.open(
@@ -146,8 +150,8 @@ class VideoWriter:
                 below 0, is moved up to the next tick.
 
         Raises:
-            VideoError: the disk is full, the file is gone, the encoder failed, or the image has another size. What was
-                written before is kept and plays.
+            VideoError: the disk is full, the file is gone, or the encoder failed, with this frame or the one before; or
+                the image has another size. What was written before is kept and plays.
         """
         if self._closed:
             raise VideoError(f"{self.path}: is closed already")
@@ -157,11 +161,9 @@ class VideoWriter:
         with self._failing():
             frame = self._converter.convert(image)
             frame.pts, frame.time_base = self._time(pts), self._tick
-            for packet in self._stream.encode(frame):
-                self._mux(packet)
+            self._settle()
+            self._encoding = self._worker.submit(self._encode, frame)
             self._frames += 1
-            if time.monotonic() - self._looked > _LOOK_EVERY:
-                self._look()
 
     def close(self, *, ended: bool = True) -> None:
         """Finish the file. Closing it again does nothing.
@@ -181,6 +183,7 @@ class VideoWriter:
                 self.path.unlink()
             raise VideoError(f"{self.path}: was not kept, for not one frame was written")
         with self._failing():
+            self._settle()
             for packet in self._stream.encode(None):
                 if self._frames == 1:  # x265 needs two to work out the time of decoding; before, there is garbage
                     packet.dts = packet.pts
@@ -211,6 +214,18 @@ class VideoWriter:
             self.close()
         else:
             self.abort()
+
+    def _encode(self, frame: av.VideoFrame) -> None:
+        for packet in self._stream.encode(frame):
+            self._mux(packet)
+        if time.monotonic() - self._looked > _LOOK_EVERY:
+            self._look()
+
+    def _settle(self) -> None:
+        """Wait for the frame that is being encoded; its trouble raises here."""
+        if self._encoding is not None:
+            self._encoding.result()
+            self._encoding = None
 
     def _time(self, pts: float) -> int:
         """A frame's time in ticks, after the last one's."""
@@ -274,6 +289,7 @@ class VideoWriter:
 
     def _release(self) -> None:
         self._closed = True
+        self._worker.shutdown()
         if self._sound is not None:
             self._sound.close()
         with suppress(av.FFmpegError):
