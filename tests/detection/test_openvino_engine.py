@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from ssdcam.detection import openvino_engine
 from ssdcam.detection.openvino_engine import OpenVinoEngine
@@ -24,3 +26,24 @@ def test_a_precision_that_this_cpu_lacks(tiny_checkpoint, monkeypatch):
 def test_other_devices_are_refused(tiny_checkpoint):
     with pytest.raises(WrongUsageError, match="the openvino engine runs on cpu; use --engine torch or onnxruntime"):
         OpenVinoEngine(tiny_checkpoint, device="cuda:1")
+
+
+@pytest.mark.parametrize(
+    ("size", "pool", "rounding"),
+    [
+        (75, {"kernel_size": 2}, "ceil"),  # the paper's pool3
+        (38, {"kernel_size": 2}, "ceil"),
+        (12, {"kernel_size": 3, "stride": 2, "padding": 1}, "ceil"),
+        (4, {"kernel_size": 1, "stride": 2}, "ceil_torch"),  # a window that begins behind the picture
+    ],
+)
+def test_pooling_is_rounded_as_int8_has_it(size: int, pool: dict, rounding: str):
+    network = torch.nn.MaxPool2d(**pool, ceil_mode=True)
+    pixels = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 2, size, size)).astype(np.float32))
+    model = openvino_engine.from_torch(network, pixels)
+    model.reshape([1, 2, size, size])
+    openvino_engine._round_plainly(model)
+    (node,) = (node for node in model.get_ops() if node.get_type_name() == "MaxPool")
+    assert node.get_attributes()["rounding_type"] == rounding
+    (found,) = openvino_engine._core().compile_model(model, "CPU")(pixels.numpy()).values()
+    np.testing.assert_array_equal(found, network(pixels).numpy())
