@@ -185,7 +185,7 @@ class Detector:
         return self._detect(images) if images else []
 
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
-        return self.decode(self.infer(self.prepare(images)), images)
+        return self.decode(self.infer(self.prepare(images)), [image.shape[:2] for image in images])
 
     def prepare(self, images: Sequence[Image]) -> NDArray[np.uint8]:
         """The first step of :meth:`detect`: images to a batch of the network's input size."""
@@ -199,19 +199,23 @@ class Detector:
         """:meth:`infer` in two: it starts here, and what this returns waits, once, for the raw output."""
         return self.engine.submit(batch)
 
-    def decode(self, raw: tuple[Any, Any], images: Sequence[Image]) -> list[Detections]:
-        """The last step: raw output to the detections of each image of the batch."""
+    def decode(self, raw: tuple[Any, Any], sizes: Sequence[tuple[int, int]]) -> list[Detections]:
+        """The last step: raw output to the detections of each image of the batch, of these heights and widths."""
         packed = self.engine.decode(*raw, self.selection)
-        ends = np.searchsorted(packed.images, np.arange(len(images) + 1))
+        ends = np.searchsorted(packed.images, np.arange(len(sizes) + 1))
         return [
-            self._in_pixels(packed.boxes[a:b], packed.scores[a:b], packed.class_ids[a:b], image)
-            for image, a, b in zip(images, ends, ends[1:], strict=False)
+            self._in_pixels(packed.boxes[a:b], packed.scores[a:b], packed.class_ids[a:b], size)
+            for size, a, b in zip(sizes, ends, ends[1:], strict=False)
         ]
 
     def _in_pixels(
-        self, boxes: NDArray[np.float32], scores: NDArray[np.float32], class_ids: NDArray[np.int64], image: Image
+        self,
+        boxes: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        class_ids: NDArray[np.int64],
+        size: tuple[int, int],
     ) -> Detections:
-        height, width = image.shape[:2]
+        height, width = size
         boxes = boxes * np.array([width, height, width, height], np.float32)
         wide = ((boxes[:, 2:] - boxes[:, :2]) >= _MIN_SIDE).all(axis=1)
         return Detections.named(boxes[wide], scores[wide], class_ids[wide], self.spec.labels)

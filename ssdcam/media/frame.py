@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Picture(Protocol):
+    """A picture that is not in BGR yet: a detector can do with a small one, and nobody may ask for all of it."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """All of it, as :attr:`Frame.image`; made when first asked for."""
+
+    def resize_into(self, slot: NDArray[np.uint8]) -> None:
+        """As :meth:`Frame.resize_into`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,11 +32,28 @@ class Frame:
     Attributes:
         index: 0, 1, ... over the source's own frames, those that were skipped counted too.
         pts: when it is shown, in seconds by the source's clock; rises from frame to frame.
-        image: uint8 ``(height, width, 3)``, BGR, upright, in contiguous memory that is the receiver's own.
+        picture: the image, or what can become it.
         captured: when it reached this program, in seconds of ``time.monotonic()``.
     """
 
     index: int
     pts: float
-    image: NDArray[np.uint8]
+    picture: NDArray[np.uint8] | Picture
     captured: float
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """uint8 ``(height, width, 3)``, BGR, upright, in contiguous memory that is the receiver's own."""
+        return self.picture if isinstance(self.picture, np.ndarray) else self.picture.image
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.picture.shape[:2] if isinstance(self.picture, np.ndarray) else self.picture.size
+
+    def resize_into(self, slot: NDArray[np.uint8]) -> None:
+        """Write the whole picture, stretched bilinearly, into uint8 ``(height, width, 3)``, BGR."""
+        if isinstance(self.picture, np.ndarray):
+            cv2.resize(self.picture, slot.shape[1::-1], dst=slot, interpolation=cv2.INTER_LINEAR)
+        else:
+            self.picture.resize_into(slot)

@@ -18,6 +18,8 @@ from math import inf
 from threading import Event, Lock, Thread
 from typing import Any, Protocol
 
+import numpy as np
+
 from ssdcam.detection.detector import Detector
 from ssdcam.detections import Detections, Image
 from ssdcam.media.frame import Frame
@@ -109,6 +111,7 @@ class Pipeline:
         self.paused = Event()
         self._source = source
         self._sinks = sinks
+        self._drawn = [sink for sink in sinks if sink.drawn]
         self._draw = draw
         self._batch = 1 if source.live else batch
         self._max_frames = max_frames
@@ -181,6 +184,8 @@ class Pipeline:
                 continue
             with self.timing.stage("decode"):
                 frame = self._source.read()
+                if frame is not None and self._drawn:
+                    _ = frame.image  # the writer is the busiest thread: it shall not have to make it
             if frame is None:
                 return
             if not self._frames.put(frame):
@@ -207,7 +212,9 @@ class Pipeline:
     def _begin(self, frames: list[Frame]) -> _Begun:
         detector = self.detector
         with self.timing.stage("preprocess"):
-            batch = detector.prepare([frame.image for frame in frames])
+            batch = np.empty((len(frames), *detector.spec.input_size, 3), np.uint8)
+            for slot, frame in zip(batch, frames, strict=True):
+                frame.resize_into(slot)
         with self.timing.stage("inference"):
             return _Begun(frames, detector, detector.submit(batch))
 
@@ -216,12 +223,12 @@ class Pipeline:
         with self.timing.stage("inference"):
             raw = begun.raw()
         with self.timing.stage("postprocess"):
-            found = begun.detector.decode(raw, [frame.image for frame in begun.frames])
+            found = begun.detector.decode(raw, [frame.size for frame in begun.frames])
         return all(self._results.put(Result(*each)) for each in zip(begun.frames, found, strict=True))
 
     def _write(self) -> None:
         plain = [sink for sink in self._sinks if not sink.drawn]
-        drawn = [sink for sink in self._sinks if sink.drawn]
+        drawn = self._drawn
         written = 0
         while results := self._results.get():
             for result in results:

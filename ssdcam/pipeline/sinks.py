@@ -24,7 +24,7 @@ _COMMON_RATE = Fraction(30)
 def record_of(source: str, result: Result) -> Record:
     """The record of a result."""
     frame = result.frame
-    height, width = frame.image.shape[:2]
+    height, width = frame.size
     return Record(source, width, height, result.detections, frame.index, frame.pts)
 
 
@@ -56,7 +56,8 @@ class CropsSink:
 
     def write(self, result: Result) -> None:
         """Write a frame's crops."""
-        self.folder.save(record_of(self.source, result), result.frame.image)
+        if len(result.detections):
+            self.folder.save(record_of(self.source, result), result.frame.image)
 
 
 class VideoSink:

@@ -31,7 +31,7 @@ def test_limited_range(colours: Colours) -> None:
     light = red * r + (1 - red - blue) * g + blue * b
     expected = (16 + 219 * light, 128 + 112 * (b - light) / (1 - blue), 128 + 112 * (r - light) / (1 - red))
     for plane, step, ideal in zip(planes(frame), (16, 8, 8), expected, strict=True):
-        assert np.abs(plane[step // 2 :: step, step // 2 :: step] - ideal).max() < 0.6
+        assert np.abs(plane[step // 2 :: step, step // 2 :: step] - ideal).max() < 0.65
 
 
 def test_grey_has_no_tint() -> None:
@@ -57,3 +57,16 @@ def test_an_image_that_is_even_is_not_copied() -> None:
 
 def test_colours_for() -> None:
     assert [colours_for(height) for height in (1, 719, 720, 2160)] == [BT601, BT601, BT709, BT709]
+
+
+@pytest.mark.parametrize("size", [(482, 270), (66, 66), (97, 63), (1366, 768), (3, 2)])
+def test_any_size_is_whole(size: tuple[int, int]) -> None:
+    """Rows of a frame may be longer than its width, and end wherever the encoder's library likes."""
+    width, height = size
+    image = np.full((height, width, 3), 30, np.uint8)
+    image[-1], image[:, -1] = (40, 40, 220), (40, 40, 220)
+    back = YuvConverter(width, height, BT709).convert(image).to_ndarray(format="bgr24")
+    assert back.shape == (height + height % 2, width + width % 2, 3)
+    assert np.abs(back[:height, :width].astype(int)[:-2, :-2] - 30).max(initial=0) <= 2
+    assert back[height - 1, : width - 2, 2].min() > 110  # half of the chroma is the dark row's, but in odd heights
+    assert back[: height - 2, width - 1, 2].min(initial=255) > 110

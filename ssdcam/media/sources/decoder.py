@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from threading import Lock
 from typing import Literal
 
 import cv2
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from ssdcam.errors import SourceError
 from ssdcam.media.av import Packet, av, reason
+from ssdcam.media.sources.decoded import DecodedPicture, can_be_resized
 
 _TURNS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
 
@@ -96,7 +98,7 @@ class Decoder:
         try:
             self.stream = self._video_stream(threads)
             self._unit = self.stream.time_base or Fraction(1, av.time_base)
-            self._reformatter = av.video.reformatter.VideoReformatter()
+            self._reformatter, self._converting = av.video.reformatter.VideoReformatter(), Lock()
             self._start()
             first = self.peek()
             if first is None:
@@ -104,7 +106,7 @@ class Decoder:
                     f"{name}: {'no frame in it can be decoded' if self.packets else 'there is no frame in it'}"
                 )
             self._coded = first.width, first.height
-            self.height, self.width = self.picture(first).shape[:2]
+            self.height, self.width = self.image(first).shape[:2]
         except BaseException:
             self.container.close()
             raise
@@ -211,7 +213,17 @@ class Decoder:
             raise SourceError(f"{self.name}: {_why(error)}") from None
         self._start()
 
-    def picture(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+    def picture(self, frame: av.VideoFrame) -> NDArray[np.uint8] | DecodedPicture:
+        """A frame as what becomes a picture of the first frame's size, whatever its own, when it is asked for.
+
+        Raises:
+            SourceError: its pixels are of a kind that cannot be converted.
+        """
+        if not can_be_resized(frame):
+            return self.image(frame)
+        return DecodedPicture(frame, (self.height, self.width), self.image, _turn(frame))
+
+    def image(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """A frame as 8-bit BGR, upright, of the first frame's size whatever its own.
 
         Raises:
@@ -219,10 +231,11 @@ class Decoder:
         """
         width, height = self._coded
         try:
-            bgr = self._reformatter.reformat(frame, width, height, "bgr24").to_ndarray()
+            with self._converting:
+                bgr = self._reformatter.reformat(frame, width, height, "bgr24").to_ndarray()
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(f"{self.name}: its pictures cannot be converted: {_why(error)}") from None
-        turn = _TURNS[round(frame.rotation / 90) % 4]
+        turn = _turn(frame)
         return np.asarray(np.ascontiguousarray(bgr) if turn is None else cv2.rotate(bgr, turn), np.uint8)
 
     def close(self) -> None:
@@ -230,3 +243,8 @@ class Decoder:
         self._next = None
         self._decoded = iter(())  # it refers to us, and the decoder's threads would live until somebody collects rings
         self.container.close()
+
+
+def _turn(frame: av.VideoFrame) -> int | None:
+    """What makes a frame upright, as ``cv2.rotate`` calls it; None if it is."""
+    return _TURNS[round(frame.rotation / 90) % 4]

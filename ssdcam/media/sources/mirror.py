@@ -31,7 +31,7 @@ class MirroredSource(Source):
             SourceError: as the source itself.
         """
         frame = self._source.read()
-        return frame and replace(frame, image=np.asarray(cv2.flip(frame.image, 1), np.uint8))
+        return frame and replace(frame, picture=np.asarray(cv2.flip(frame.image, 1), np.uint8))
 
     def close(self) -> None:
         """Close the source."""

@@ -98,7 +98,7 @@ class _StreamLink:
                     continue  # not every web server can go on in the middle of a file
                 self._note(position)
                 self._pacer.wait(position)
-            return self._decoder.picture(frame)
+            return self._decoder.image(frame)
         if self.duration is None:
             raise SourceError(f"{self._name}: the stream ended")
         return None

@@ -1,0 +1,68 @@
+"""Pictures as a decoder leaves them: luma and chroma, made BGR in the size, and at the time, that they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdcam.media.av import av
+from ssdcam.media.yuv import FULL, planes_of, to_bgr
+
+_PLANAR = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0, which nearly every video is
+_FULL_RANGE = ("yuvj420p",)
+
+
+class DecodedPicture:
+    """A frame of a video; see :class:`ssdcam.media.frame.Picture`.
+
+    Args:
+        frame: one that :func:`can_be_resized`.
+        size: height and width, upright.
+        to_image: turns it into BGR, upright.
+        turn: what makes a picture upright, as ``cv2.rotate`` calls it; None if it is.
+    """
+
+    def __init__(
+        self,
+        frame: av.VideoFrame,
+        size: tuple[int, int],
+        to_image: Callable[[av.VideoFrame], NDArray[np.uint8]],
+        turn: int | None,
+    ) -> None:
+        self.size = size
+        self._frame = frame
+        self._to_image = to_image
+        self._turn = turn
+
+    @cached_property
+    def image(self) -> NDArray[np.uint8]:
+        """All of it, BGR."""
+        return self._to_image(self._frame)
+
+    def resize_into(self, slot: NDArray[np.uint8]) -> None:
+        """Write it, stretched, into uint8 ``(height, width, 3)``, BGR.
+
+        First the size is changed, plane by plane, then the colours, at the price of the pixels that are left: both are
+        linear, so that the other order gives the same but for rounding.
+        """
+        height, width = slot.shape[:2]
+        if self._turn in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE):
+            height, width = width, height
+        planes = [
+            cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in planes_of(self._frame)
+        ]
+        full = self._frame.format.name in _FULL_RANGE
+        matrix = to_bgr(int(self._frame.colorspace), FULL if full else int(self._frame.color_range))
+        if self._turn is None:
+            cv2.transform(cv2.merge(planes), matrix, dst=slot)
+        else:
+            cv2.rotate(cv2.transform(cv2.merge(planes), matrix), self._turn, dst=slot)
+
+
+def can_be_resized(frame: av.VideoFrame) -> bool:
+    """Whether its planes are such as :class:`DecodedPicture` takes: top row first, a byte a sample."""
+    return frame.format.name in _PLANAR and all(plane.line_size >= plane.width for plane in frame.planes)
