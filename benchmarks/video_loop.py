@@ -30,6 +30,7 @@ from common import in_turn, ratio, report, ssdcam, timed
 from ssdcam.benchmarking.eager import EagerEngine
 from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.detection.detector import choose
+from ssdcam.pipeline.run import default_batch
 
 
 def loop(video: Path, output: Path, model: str | None, max_frames: int | None) -> dict[str, float]:
@@ -121,7 +122,7 @@ def main() -> None:
     bench = json.loads(
         ssdcam(
             "bench", given.video, *model, "--engines", used["engine"], "--precisions", used["precision"],
-            "--device", used["device"], "--batch", 1 if used["device"] == "cpu" else 8, "--rounds", given.rounds,
+            "--device", used["device"], "--batch", default_batch(used["device"]), "--rounds", given.rounds,
             "--seconds", f"{seconds:.2f}", "--json", "-q",
         ).out
     )  # fmt: skip

@@ -19,6 +19,7 @@ from ssdcam.benchmarking.synthetic import write_scene
 from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from ssdcam.errors import BenchmarkError
 from ssdcam.media.sources import FileSource
+from ssdcam.pipeline.run import default_batch
 
 _STARTS = 2  # the first prepares, the second finds what the first one kept
 _SCENE = (1280, 720)
@@ -170,8 +171,8 @@ class _Run:
 
     def _measure_pipeline(self, one: Measured, video: Path | None, frames: int) -> None:
         plan, stages = self._plan, self._report.stages
-        usual = 1 if one.combination.device == "cpu" else 8
-        batch = usual if usual in plan.batches else plan.batches[0]
+        usual = default_batch(one.combination.device)
+        batch = min((batch for batch in plan.batches if batch >= usual), default=max(plan.batches))
         media = sum(median(times.cpu_s) for times in stages.values()) / self._report.machine["usable_cores"]
         a_frame = max(1 / median(one.network[batch].rates), media)
         wanted = max(round(plan.seconds / a_frame), _LEAST_FRAMES, 2 * batch)

@@ -74,6 +74,7 @@ def command(
     from ssdcam.media.drawing import Style
     from ssdcam.media.outputs import check_targets
     from ssdcam.media.video_outputs import plan_videos
+    from ssdcam.pipeline.run import default_batch
     from ssdcam.pipeline.timing import Timing
 
     videos, failed = _find(inputs)
@@ -97,7 +98,7 @@ def command(
     look = session.Look(Style(line_width, not no_labels), not no_fps, session.can_watch(show or not has_sink, has_sink))
 
     detector = options.load_detector(**detection)
-    batch = batch or (4 if detector.engine.device == "cpu" else 8)
+    batch = batch or default_batch(detector.engine.device)
     with ExitStack() as stack:
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
         common = session.open_sinks(stack, detector, printer, records, crops)

@@ -69,7 +69,7 @@ def test_accuracy(tiny_model: Path, shared: Path, tmp_path: Path, output: Path) 
 def test_large_frames(tiny_model: Path, output: Path) -> None:
     how = ("-m", tiny_model, "--engine", "torch", "--frames", 3, "--rounds", 1)
     figures = run("large_frames", *how, output=output)
-    assert figures["ratio_4k_to_1080p"].keys() == {"beyond_reading", "beyond_decoding"}
+    assert figures["ratio_4k_to_1080p"].keys() == {"beyond_decoding", "with_drawing"}
     assert len(figures["ms_a_frame"]) == 6
 
 
