@@ -273,7 +273,7 @@ def load_detector(
         device=device,
         engine=engine,
         precision=precision,
-        calibrate=None if calibrate is None else _pictures(calibrate),
+        calibrate=None if calibrate is None else calibration_pictures(calibrate),
         threads=threads,
         offline=offline,
     )
@@ -301,7 +301,7 @@ def open_checkpoint(
     return resolve.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
 
 
-def _pictures(folder: Path) -> Iterator[Image]:
+def calibration_pictures(folder: Path) -> Iterator[Image]:
     """Pictures of a folder to calibrate on, spread over it; those that cannot be read are named and left out."""
     from ssdcam.detection.detector import CALIBRATION_PICTURES
     from ssdcam.errors import ImageError

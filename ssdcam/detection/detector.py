@@ -89,12 +89,18 @@ def load(
 
     if threads is not None:
         cv2.setNumThreads(threads)
-    calibration = None if calibrate is None else Calibration(_sample(calibrate, checkpoint.spec))
+    calibration = None if calibrate is None else Calibration(calibration_batch(calibrate, checkpoint.spec))
     return Detector(start(engine, checkpoint, device, precision, threads, calibration), checkpoint.spec, selection)
 
 
-def _sample(pictures: Iterable[Image], spec: ModelSpec) -> NDArray[np.uint8]:
-    """Pictures to calibrate on, one by one, as together they may be larger than memory."""
+def calibration_batch(pictures: Iterable[Image], spec: ModelSpec) -> NDArray[np.uint8]:
+    """The first of some pictures as a batch ``(N, H, W, 3)`` to choose int8's ranges on.
+
+    They are taken one by one, as together they may be larger than memory.
+
+    Raises:
+        WrongUsageError: there are none.
+    """
     slots = [prepare([picture], spec.input_size) for picture in islice(pictures, CALIBRATION_PICTURES)]
     if not slots:
         raise WrongUsageError("precision int8: there is no picture to choose its ranges on")

@@ -74,12 +74,15 @@ def quantised(
     return ready
 
 
-def quantise(model: Any, batch: NDArray[np.uint8]) -> Any:
+def quantise(
+    model: Any, batch: NDArray[np.uint8], to_input: Callable[[NDArray[np.uint8]], NDArray[Any]] | None = None
+) -> Any:
     """A network with 8-bit weights and activations, ranges chosen on pictures; takes minutes for a large one.
 
     Args:
         model: an ``openvino.Model`` or an ``onnx.ModelProto`` for pictures ``(1, H, W, 3)``, uint8, BGR.
         batch: pictures ``(N, H, W, 3)``, N at least 1.
+        to_input: what a model of another input takes for a picture ``(1, H, W, 3)``.
 
     Returns:
         A network of the same kind. Inputs and outputs are as they were.
@@ -89,7 +92,12 @@ def quantise(model: Any, batch: NDArray[np.uint8]) -> Any:
     """
     with _quiet_nncf() as nncf:
         name = model.graph.input[0].name if hasattr(model, "graph") else model.inputs[0].any_name
-        pictures = nncf.Dataset([{name: batch[place : place + 1]} for place in range(len(batch))])
+
+        def given(place: int) -> dict[str, NDArray[Any]]:
+            picture = batch[place : place + 1]
+            return {name: to_input(picture) if to_input else picture}
+
+        pictures = nncf.Dataset(range(len(batch)), given)
         return nncf.quantize(
             model,
             pictures,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -16,15 +16,17 @@ import numpy as np
 
 from ssdcam import __version__
 from ssdcam.checkpoints.checkpoint import Checkpoint, spec_to_json
+from ssdcam.detections import Image
 from ssdcam.errors import CheckpointError, ExportError, WrongUsageError
 from ssdcam.notes import note
 from ssdcam.ssd.spec import ModelSpec, Selection
 
 if TYPE_CHECKING:
+    from ssdcam.exporting.check import Agreement
     from ssdcam.exporting.formats import Format
 
 FormatName = Literal["onnx", "openvino", "torchscript"]
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 SUFFIXES: Mapping[FormatName, tuple[str, ...]] = {
     "onnx": (".onnx",),
@@ -33,6 +35,7 @@ SUFFIXES: Mapping[FormatName, tuple[str, ...]] = {
 }
 """What the names of a format's files may end in; of OpenVINO's two, the first is the one that is named."""
 
+_IN_INTEGERS: tuple[FormatName, ...] = ("onnx", "openvino")
 _MANY = 1000  # detections a picture
 
 
@@ -43,10 +46,12 @@ class Exported:
     Attributes:
         files: those that were written.
         batches: sizes of the batches of pictures that it was run on.
-        difference: the largest between its boxes and probabilities and torch's.
+        difference: the largest between its boxes and probabilities and torch's; in int8, and those that torch decodes
+            from the same network's output.
         detections: how many were compared after NMS; None without NMS inside.
         unpaired: how many of these, torch's or the file's, the other did not have: a difference in the last digit can
             decide which of two boxes suppresses the other.
+        agreement: of int8 alone: how much of torch's detector is kept.
     """
 
     files: tuple[Path, ...]
@@ -54,6 +59,7 @@ class Exported:
     difference: float
     detections: int | None
     unpaired: int
+    agreement: Agreement | None = None
 
 
 def output_files(path: Path, format_name: FormatName) -> tuple[Path, ...]:
@@ -72,6 +78,24 @@ def output_files(path: Path, format_name: FormatName) -> tuple[Path, ...]:
     raise WrongUsageError(f"{path}: the name of a file for {format_name} must end in {' or '.join(suffixes)}")
 
 
+def check_precision(format_name: FormatName, precision: Precision, *, calibrated: bool) -> None:
+    """Whether a format has a precision, and pictures come with it where they are needed.
+
+    Raises:
+        WrongUsageError: it is not so.
+    """
+    if precision not in get_args(Precision):
+        raise WrongUsageError(f"precision {precision!r} is none of {', '.join(get_args(Precision))}")
+    if precision == "int8" and format_name not in _IN_INTEGERS:
+        raise WrongUsageError(f"precision int8: not in {format_name}; use --format {' or '.join(_IN_INTEGERS)}")
+    if precision == "int8" and not calibrated:
+        raise WrongUsageError(
+            "precision int8 is chosen on pictures: give --calibrate DIR, a folder of some hundred like those to come"
+        )
+    if calibrated and precision != "int8":
+        raise WrongUsageError(f"calibration is for precision int8, not for {precision}")
+
+
 def export_checkpoint(
     checkpoint: Checkpoint,
     path: Path,
@@ -79,6 +103,7 @@ def export_checkpoint(
     *,
     nms: Selection | None = None,
     precision: Precision = "fp32",
+    calibrate: Iterable[Image] | None = None,
     opset: int | None = None,
 ) -> Exported:
     """Write a detector as a file for other programs: whole and checked, or not at all.
@@ -94,17 +119,18 @@ def export_checkpoint(
         format_name: ``onnx``, ``openvino`` (writes a ``.bin`` beside) or ``torchscript``.
         nms: threshold and figures of the NMS to put inside; None for none.
         precision: with ``fp16`` weights are stored as 16-bit floats; what computes in which, is the runtime's affair.
+            With ``int8`` the network computes in 8-bit integers; normalisation, decoding and NMS stay as they are.
+        calibrate: for ``int8``, some hundred images to choose its ranges on, of which the first 300 are taken.
         opset: ONNX's; None is what torch's exporter takes.
 
     Raises:
         CheckpointError: the checkpoint is wrong.
         ExportError: the file cannot be written, or does not do what torch does.
         UnavailableError: what the format needs is not installed.
-        WrongUsageError: name, opset or precision do not suit the format.
+        WrongUsageError: name, opset or precision do not suit the format, or there are no images for int8.
     """
     files = output_files(path, format_name)
-    if precision not in get_args(Precision):
-        raise WrongUsageError(f"precision {precision!r} is none of {', '.join(get_args(Precision))}")
+    check_precision(format_name, precision, calibrated=calibrate is not None)
     if nms and nms.classes is not None:
         raise WrongUsageError("an exported file knows all classes of its checkpoint")
     form = _format(format_name)
@@ -116,7 +142,8 @@ def export_checkpoint(
         )
     form.require()
 
-    from ssdcam.exporting.check import BATCHES, check_detections, check_outputs, lively
+    from ssdcam.detection.detector import calibration_batch
+    from ssdcam.exporting.check import BATCHES, check_detections, check_outputs, check_quantised, in_torch, lively
     from ssdcam.exporting.formats import nms_room
     from ssdcam.exporting.network import DecodedSSD
 
@@ -126,17 +153,26 @@ def export_checkpoint(
     if nms and (most := nms_room(network.spec, nms).after) > _MANY:
         note(f"{path}: outputs have room for {most} detections a picture, which takes time; --max-det takes fewer")
     with _replacing(files) as parts:
-        model = form.build(network, opset, half)
+        photos, agreement = None, None
+        if form.quantise and calibrate is not None:
+            photos = calibration_batch(calibrate, network.spec)
+            model, in_integers = form.quantise(network, opset, photos)
+            raw = in_torch(in_integers)
+        else:
+            model, raw = form.build(network, opset, half), network.raw
         _save(form, model, parts[0], facts, path)
-        difference = check_outputs(form.load(parts[0]), network, str(path))
+        run = form.load(parts[0])
+        difference = check_outputs(run, network, raw, str(path))
+        if photos is not None:
+            agreement = check_quantised(run, network, photos, str(path))
         detections, unpaired = None, 0
         if nms:
             # As it was asked for last, and before with a low threshold, so that there is something to compare.
-            for selection in (lively(network, nms), nms):
+            for selection in (lively(network, raw, nms), nms):
                 _save(form, form.with_nms(model, network.spec, selection), parts[0], facts, path)
-                found, alone = check_detections(form.load(parts[0]), network, selection, str(path))
+                found, alone = check_detections(form.load(parts[0]), network, raw, selection, str(path))
                 detections, unpaired = max(found, detections or 0), max(alone, unpaired)
-    return Exported(files, BATCHES, difference, detections, unpaired)
+    return Exported(files, BATCHES, difference, detections, unpaired, agreement)
 
 
 def _format(name: FormatName) -> Format:

@@ -44,6 +44,18 @@ def nms_room(spec: ModelSpec, selection: Selection) -> Room:
     return Room(groups, before, min(selection.nms.after, groups * before))
 
 
+class Quantised(NamedTuple):
+    """A detector in 8-bit integers.
+
+    Attributes:
+        model: with outputs ``boxes`` and ``scores``.
+        raw: runs its network alone: from images to locations and raw scores.
+    """
+
+    model: Model
+    raw: Run
+
+
 @dataclass(frozen=True)
 class Format:
     """A file format.
@@ -55,6 +67,8 @@ class Format:
         with_nms: a new model with NMS behind another one's outputs.
         save: writes a model and facts about it.
         load: reads what was written the way that its users do.
+        quantise: what ``build`` makes with its network in 8-bit integers; decoding stays as it is. Takes the opset and
+            the pictures to choose ranges on, uint8 ``(N, H, W, 3)``, BGR. None where the format has no such form.
         opsets: those that ``build`` can be asked for.
     """
 
@@ -63,7 +77,13 @@ class Format:
     with_nms: Callable[[Model, ModelSpec, Selection], Model]
     save: Callable[[Model, Path, Mapping[str, str]], None]
     load: Callable[[Path], Run]
+    quantise: Callable[[DecodedSSD, int | None, NDArray[np.uint8]], Quantised] | None = None
     opsets: range = range(0)
+
+
+def to_planes(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pictures ``(B, H, W, 3)``, BGR, as exported files take them: ``(B, 3, H, W)``, RGB, 0 to 255."""
+    return np.ascontiguousarray(pictures[..., ::-1].transpose(0, 3, 1, 2), np.float32)
 
 
 def as_half(values: NDArray[np.float32]) -> NDArray[np.float16] | None:

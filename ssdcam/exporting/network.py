@@ -45,16 +45,19 @@ class DecodedSSD(nn.Module):
             Boxes ``(B, N, 4)``, ``x1, y1, x2, y2`` relative to the image and clipped to it, and the probabilities of
             each label ``(B, N, labels)``.
         """
-        locations, raw_scores = self.raw(images)
-        boxes = to_corners(shift(locations * self.variances, self.defaults, self.spec.coding.max_log_size)).clamp(0, 1)
-        if self.spec.score_function == "softmax":
-            return boxes, raw_scores.softmax(dim=-1)[..., 1:]
-        return boxes, raw_scores[..., int(self.spec.background) :].sigmoid()
+        return self.decode(*self.raw(images))
 
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The network's own output: locations ``(B, N, 4)`` and raw scores ``(B, N, columns)``."""
         locations, raw_scores = self.network(self.normalise.planes(images))
         return locations, raw_scores
+
+    def decode(self, locations: Tensor, raw_scores: Tensor) -> tuple[Tensor, Tensor]:
+        """From what :meth:`raw` gives to what :meth:`forward` does."""
+        boxes = to_corners(shift(locations * self.variances, self.defaults, self.spec.coding.max_log_size)).clamp(0, 1)
+        if self.spec.score_function == "softmax":
+            return boxes, raw_scores.softmax(dim=-1)[..., 1:]
+        return boxes, raw_scores[..., int(self.spec.background) :].sigmoid()
 
     @torch.inference_mode()
     def _check_boxes(self) -> None:
@@ -65,3 +68,16 @@ class DecodedSSD(nn.Module):
                 f"the checkpoint is wrong: it lays out {len(self.defaults)} default boxes, "
                 f"but its network predicts {predicted}"
             )
+
+
+class DecodedAndRaw(nn.Module):
+    """All that a network gives: boxes, probabilities, locations and raw scores, for formats to cut in two."""
+
+    def __init__(self, network: DecodedSSD) -> None:
+        super().__init__()
+        self.decoded = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images as :class:`DecodedSSD` takes them."""
+        locations, raw_scores = self.decoded.raw(images)
+        return *self.decoded.decode(locations, raw_scores), locations, raw_scores

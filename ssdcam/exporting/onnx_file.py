@@ -8,15 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ssdcam import __version__
+from ssdcam.detection.int8 import quantise
 from ssdcam.detection.no_reports import import_quietly
 from ssdcam.errors import UnavailableError
-from ssdcam.exporting.formats import Format, Run, as_half
-from ssdcam.exporting.network import DecodedSSD
+from ssdcam.exporting.formats import Format, Quantised, Run, as_half, to_planes
+from ssdcam.exporting.network import DecodedAndRaw, DecodedSSD
 from ssdcam.exporting.onnx_nms import nms_graph
 from ssdcam.ssd.spec import ModelSpec, Selection
+
+_OUTPUTS, _RAW = ["boxes", "scores"], ["locations", "raw_scores"]
 
 
 def _require() -> None:
@@ -30,7 +35,28 @@ def _require() -> None:
 
 
 def _build(network: DecodedSSD, opset: int | None, half: bool) -> Any:
-    height, width = network.spec.input_size
+    model = _export(network, network.spec, opset, _OUTPUTS)
+    if half:
+        _store_as_half(model)
+    return model
+
+
+def _quantise(network: DecodedSSD, opset: int | None, pictures: NDArray[np.uint8]) -> Quantised:
+    from onnx import compose
+    from onnx.utils import Extractor
+
+    whole = Extractor(_export(DecodedAndRaw(network), network.spec, opset, [*_OUTPUTS, *_RAW]))
+    raw = quantise(whole.extract_model(["images"], _RAW), pictures, to_planes)
+    decode = whole.extract_model(_RAW, _OUTPUTS)
+    del decode.graph.value_info[:]  # it names inputs, too, and they would get the prefix with it
+    behind = compose.add_prefix(decode, "decode_", rename_inputs=False, rename_outputs=False)
+    model = compose.merge_models(raw, behind, io_map=[(name, name) for name in _RAW])
+    del model.opset_import[1:]
+    return Quantised(model, _run(raw.SerializeToString()))
+
+
+def _export(module: torch.nn.Module, spec: ModelSpec, opset: int | None, outputs: list[str]) -> Any:
+    height, width = spec.input_size
     chatter = logging.getLogger("torch.onnx")
     level = chatter.level
     chatter.setLevel(logging.ERROR)
@@ -39,11 +65,11 @@ def _build(network: DecodedSSD, opset: int | None, half: bool) -> Any:
             warnings.simplefilter("ignore")
             # Two pictures, because the exporter takes a batch of one for a rule.
             program = torch.onnx.export(
-                network,
+                module,
                 (torch.zeros(2, 3, height, width),),
                 dynamo=True,
                 input_names=["images"],
-                output_names=["boxes", "scores"],
+                output_names=outputs,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 opset_version=opset,
                 verbose=False,
@@ -54,8 +80,6 @@ def _build(network: DecodedSSD, opset: int | None, half: bool) -> Any:
     for node in model.graph.node:  # names of our modules and lines of our code, which mean nothing to others
         del node.metadata_props[:]
         node.doc_string = ""
-    if half:
-        _store_as_half(model)
     return model
 
 
@@ -106,11 +130,11 @@ def _store_as_half(model: Any) -> None:
     model.graph.node.extend(nodes)
 
 
-def _load(path: Path) -> Run:
+def _run(model: Path | bytes) -> Run:
     onnxruntime = import_quietly("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     return lambda images: tuple(session.run(None, {"images": images}))
 
 
@@ -119,6 +143,7 @@ FORMAT = Format(
     build=_build,
     with_nms=_with_nms,
     save=_save,
-    load=_load,
+    load=_run,
+    quantise=_quantise,
     opsets=range(18, 24),
 )

@@ -109,4 +109,9 @@ def nms_graph(
         iou=repr(float(iou)),
         best=_BEST_OF_ALL if selection.nms.class_agnostic else _BEST_OF_EACH_CLASS,
     )
-    return onnx.parser.parse_model(text)
+    model = onnx.parser.parse_model(text)
+    used = {name for node in model.graph.node for name in node.input}
+    for constant in list(model.graph.initializer):
+        if constant.name not in used:  # of the other kind of groups; runtimes would warn of it
+            model.graph.initializer.remove(constant)
+    return model

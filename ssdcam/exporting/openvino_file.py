@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from ssdcam.detection.int8 import quantise
 from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.openvino_engine import from_torch
 from ssdcam.errors import UnavailableError
-from ssdcam.exporting.formats import Format, Run, as_half
-from ssdcam.exporting.network import DecodedSSD
+from ssdcam.exporting.formats import Format, Quantised, Run, as_half, to_planes
+from ssdcam.exporting.network import DecodedAndRaw, DecodedSSD
 from ssdcam.exporting.onnx_nms import nms_graph
 from ssdcam.ssd.spec import ModelSpec, Selection
 
@@ -29,13 +32,31 @@ def _require() -> None:
 
 
 def _build(network: DecodedSSD, opset: int | None, half: bool) -> Any:
-    height, width = network.spec.input_size
-    model = from_torch(network, torch.zeros(2, 3, height, width))
-    model.reshape([-1, 3, height, width])
-    _name(model.inputs, "images")
+    model = _convert(network, network.spec)
     _name(model.outputs, "boxes", "scores")
     if half:
         _store_as_half(model)
+    return model
+
+
+def _quantise(network: DecodedSSD, opset: int | None, pictures: NDArray[np.uint8]) -> Quantised:
+    openvino = import_quietly("openvino")
+    whole = _convert(DecodedAndRaw(network), network.spec)
+    decoded, in_float = whole.get_results()[:2], whole.get_results()[2:]
+    raw = quantise(openvino.Model(in_float, whole.get_parameters()).clone(), pictures, to_planes)
+    run = _run(raw.clone())
+    for old, new in zip(in_float, raw.get_results(), strict=True):
+        old.input_value(0).replace(new.input_value(0))
+    model = openvino.Model(decoded, raw.get_parameters(), "ssdcam")
+    _name(model.outputs, "boxes", "scores")
+    return Quantised(model, run)
+
+
+def _convert(module: torch.nn.Module, spec: ModelSpec) -> Any:
+    height, width = spec.input_size
+    model = from_torch(module, torch.zeros(2, 3, height, width))
+    model.reshape([-1, 3, height, width])
+    _name(model.inputs, "images")
     return model
 
 
@@ -92,10 +113,10 @@ def _store_as_half(model: Any) -> None:
             node.output(0).replace(widened.output(0))
 
 
-def _load(path: Path) -> Run:
+def _run(model: Any) -> Run:
     openvino = import_quietly("openvino")
     # Otherwise a CPU that has 16-bit arithmetic uses it.
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: tuple(compiled([images])[port] for port in compiled.outputs)
 
 
@@ -104,5 +125,6 @@ FORMAT = Format(
     build=_build,
     with_nms=_with_nms,
     save=_save,
-    load=_load,
+    load=_run,
+    quantise=_quantise,
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ import ssdcam
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.checkpoints.labels import COCO_WITH_GAPS
 from ssdcam.checkpoints.tflite import load_tflite
+from ssdcam.detection.torch_engine import Normalise, load_network
 from ssdcam.errors import CheckpointError, UnavailableError
 from ssdcam.ssd.default_boxes import layout_tensorflow
 from ssdcam.ssd.spec import BoxCoding
@@ -62,6 +64,25 @@ class TestCoco:
         detector = ssdcam.load(coco_tflite, score=0.05, device="cpu")
         assert detector.labels == COCO_WITH_GAPS
         assert detector.detect(pictures.noise(320, 240, 0)) is not None
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_raw_outputs_against_the_file_s_own_graph(random: bool, coco_tflite: Path, tmp_path: Path) -> None:
+    """Operation by operation as the file lays them out, of the published weights and of random ones."""
+    from .tflite_graph import evaluate, other_weights
+
+    path = other_weights(coco_tflite, tmp_path / "a.tflite", seed=1) if random else coco_tflite
+    checkpoint = load_tflite(path)
+    pixels = pictures.noise(300, 300, 1)
+    with torch.inference_mode():
+        expected_boxes, expected_scores = evaluate(path, pixels[None, ..., ::-1].astype(np.float32) / 127.5 - 1)
+        normalise = Normalise(checkpoint.spec.normalisation)
+        locations, scores = load_network(checkpoint)(normalise(torch.from_numpy(pixels[None])))
+    assert expected_boxes.std() > 0.1
+    assert expected_scores.std() > 0.1
+    y, x, height, width = np.moveaxis(expected_boxes.reshape(1, -1, 4), -1, 0)
+    np.testing.assert_allclose(locations, np.stack([x, y, width, height], -1), atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-4, rtol=1e-4)
 
 
 def test_a_network_that_is_no_ssd(shared: Path) -> None:

@@ -14,6 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdcam.detections import Detections
+from ssdcam.ssd.spec import ModelSpec
+
 Outputs = dict[str, NDArray[Any]]
 Run = Callable[[NDArray[np.float32]], Outputs]
 
@@ -35,6 +38,15 @@ def to_input(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.fl
     """A BGR picture as an exported file takes it: ``(3, height, width)``, RGB, 0 to 255."""
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(resized[..., ::-1].transpose(2, 0, 1), np.float32)
+
+
+def detections(outputs: Outputs, place: int, spec: ModelSpec, width: int, height: int) -> Detections:
+    """A row of the outputs of a file with NMS as detections in a picture."""
+    count = outputs["counts"][place]
+    boxes = outputs["boxes"][place, :count] * np.array([width, height] * 2, np.float32)
+    wide = ((boxes[:, 2:] - boxes[:, :2]) >= 0.02).all(axis=1)  # the detector leaves slivers out
+    scores, class_ids = outputs["scores"][place, :count], outputs["class_ids"][place, :count]
+    return Detections.named(boxes[wide], scores[wide], class_ids[wide], spec.labels)
 
 
 def open_file(path: Path) -> Run:

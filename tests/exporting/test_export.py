@@ -17,7 +17,6 @@ from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.datasets import open_dataset, read_picture
 from ssdcam.detection.detector import Detector, choose
 from ssdcam.detection.torch_engine import TorchEngine
-from ssdcam.detections import Detections
 from ssdcam.errors import CheckpointError, ExportError, UnavailableError, WrongUsageError
 from ssdcam.evaluation import evaluate, pair
 from ssdcam.exporting import export, torchscript_file
@@ -25,7 +24,7 @@ from ssdcam.exporting.export import export_checkpoint
 from ssdcam.ssd.spec import Normalisation
 
 from .. import pictures
-from .runtimes import SUFFIXES, open_file, read_facts, to_input
+from .runtimes import SUFFIXES, detections, open_file, read_facts, to_input
 
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino", "onnx"), "torchscript": ()}
 LOW = 0.01
@@ -65,15 +64,6 @@ def embedded_files(tmp_path_factory):
     return make
 
 
-def in_pixels(outputs, place, spec, width, height) -> Detections:
-    """A row of a file's outputs as detections in a picture."""
-    count = outputs["counts"][place]
-    boxes = outputs["boxes"][place, :count] * np.array([width, height] * 2, np.float32)
-    wide = ((boxes[:, 2:] - boxes[:, :2]) >= 0.02).all(axis=1)  # the detector leaves slivers out
-    scores, class_ids = outputs["scores"][place, :count], outputs["class_ids"][place, :count]
-    return Detections.named(boxes[wide], scores[wide], class_ids[wide], spec.labels)
-
-
 @pytest.mark.parametrize("format_name", SUFFIXES)
 def test_scores_and_boxes(format_name, softmax_checkpoint, tmp_path):
     needs(format_name)
@@ -109,7 +99,7 @@ def test_a_real_photo(format_name, embedded_files, cats_photo):
     for given in (batch[:1], batch):
         outputs = run(given)
         assert outputs["boxes"].shape == (len(given), spec.nms.after, 4)
-        theirs = in_pixels(outputs, 0, spec, width, height)
+        theirs = detections(outputs, 0, spec, width, height)
         ours = detector.detect(image)
         assert {"cat", "dog"} <= set(theirs.labels)
         assert theirs.labels == ours.labels
@@ -135,7 +125,7 @@ def test_a_hundred_photos(format_name, embedded_files, hundred):
     for sample in dataset.samples:
         image = read_picture(sample)
         outputs = run(to_input(image, *spec.input_size)[None])
-        theirs.append(in_pixels(outputs, 0, spec, image.shape[1], image.shape[0]))
+        theirs.append(detections(outputs, 0, spec, image.shape[1], image.shape[0]))
     alike = sum(
         a.labels == b.labels and np.allclose(a.boxes, b.boxes, atol=0.1) and np.allclose(a.scores, b.scores, atol=1e-3)
         for a, b in zip(ours, theirs, strict=True)
@@ -170,6 +160,9 @@ def test_onnx_by_its_own_rules(embedded_files):
     model = onnx.load(embedded_files("onnx"))
     onnx.checker.check_model(model, full_check=True)
     assert [one.domain for one in model.opset_import] == [""]
+    # ONNX Runtime would tell the file's users of constants that nothing reads.
+    used = {name for node in model.graph.node for name in node.input}
+    assert {constant.name for constant in model.graph.initializer} <= used
     assert (model.producer_name, model.producer_version) == ("ssdcam", ssdcam.__version__)
     sizes = [
         [side.dim_param or side.dim_value for side in one.type.tensor_type.shape.dim] for one in model.graph.output
@@ -195,7 +188,7 @@ def test_figures_of_nms(tiny_checkpoint, tmp_path):
     outputs = open_file(tmp_path / "a.pt")(np.stack([to_input(image, 300, 300) for image in images]))
     detector = Detector(TorchEngine(tiny_checkpoint, "cpu", "fp32"), tiny_checkpoint.spec, selection)
     for place, ours in enumerate(detector.detect(images)):
-        theirs = in_pixels(outputs, place, tiny_checkpoint.spec, 300, 300)
+        theirs = detections(outputs, place, tiny_checkpoint.spec, 300, 300)
         assert len(ours) == len(theirs) > 0
         np.testing.assert_allclose(theirs.scores, ours.scores, atol=1e-4)
         np.testing.assert_allclose(theirs.boxes, ours.boxes, atol=0.05)
@@ -261,7 +254,10 @@ def test_without_its_packages(format_name, missing, extra, tiny_checkpoint, tmp_
         ("a.pt", {"format_name": "onnx"}, "must end in .onnx"),
         ("a.bin", {"format_name": "openvino"}, "must end in .xml"),
         ("a", {"format_name": "torchscript"}, "must end in .pt or .torchscript"),
-        ("a.pt", {"precision": "int8"}, "none of fp32, fp16"),
+        ("a.pt", {"precision": "bf16"}, "none of fp32, fp16, int8"),
+        ("a.pt", {"precision": "int8", "calibrate": []}, "not in torchscript; use --format onnx or openvino"),
+        ("a.onnx", {"format_name": "onnx", "precision": "int8"}, "give --calibrate DIR, a folder of some hundred"),
+        ("a.onnx", {"format_name": "onnx", "calibrate": []}, "calibration is for precision int8, not for fp32"),
         ("a.pt", {"opset": 20}, "torchscript has none"),
         ("a.onnx", {"format_name": "onnx", "opset": 7}, "ssdcam writes 18 to"),
     ],

@@ -46,22 +46,22 @@ def run_heads(net, maps, loc, conf, columns, per_cell):
 PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31, 33)
 
 
-def amdegroot(net, x):
+def amdegroot(net, x, extras=EXTRAS300):
     maps = run_vgg(
-        net, x, [f"vgg.{i}" for i in PLACES], EXTRAS300, [f"extras.{i}" for i in range(8)],
+        net, x, [f"vgg.{i}" for i in PLACES], extras, [f"extras.{i}" for i in range(len(extras))],
         lambda y: net.l2_norm("L2Norm", y),
     )  # fmt: skip
-    loc, conf = run_heads(net, maps, "loc.{}", "conf.{}", 21, PER_CELL[6])
+    loc, conf = run_heads(net, maps, "loc.{}", "conf.{}", 21, PER_CELL[len(maps)])
     return box_major(loc, 4), box_major(conf, 21)
 
 
-def lufficc512(net, x):
+def lufficc(net, x, extras=EXTRAS300):
     maps = run_vgg(
-        net, x, [f"backbone.vgg.{i}" for i in PLACES], EXTRAS512, [f"backbone.extras.{i}" for i in range(10)],
+        net, x, [f"backbone.vgg.{i}" for i in PLACES], extras, [f"backbone.extras.{i}" for i in range(len(extras))],
         lambda y: net.l2_norm("backbone.l2_norm", y),
     )  # fmt: skip
     head = "box_head.predictor.{}_headers.{{}}"
-    loc, conf = run_heads(net, maps, head.format("reg"), head.format("cls"), 3, PER_CELL[7])
+    loc, conf = run_heads(net, maps, head.format("reg"), head.format("cls"), 3, PER_CELL[len(maps)])
     return box_major(loc, 4), box_major(conf, 3)
 
 
@@ -74,40 +74,41 @@ def qfgaohao_vgg(net, x):
     return box_major(loc, 4), box_major(conf, 21)
 
 
-def mmdetection(net, x):
+def mmdetection(net, x, extras=EXTRAS300):
     maps = run_vgg(
-        net, x, [f"backbone.features.{i}" for i in PLACES], EXTRAS300,
-        [f"neck.extra_layers.{i}.{j}.conv" for i in range(4) for j in (0, 1)],
+        net, x, [f"backbone.features.{i}" for i in PLACES], extras,
+        [f"neck.extra_layers.{i}.{j}.conv" for i in range(len(extras) // 2) for j in (0, 1)],
         lambda y: net.l2_norm("neck.l2_norm", y),
     )  # fmt: skip
-    loc, conf = run_heads(net, maps, "bbox_head.reg_convs.{}.0", "bbox_head.cls_convs.{}.0", 81, PER_CELL[6])
+    loc, conf = run_heads(net, maps, "bbox_head.reg_convs.{}.0", "bbox_head.cls_convs.{}.0", 81, PER_CELL[len(maps)])
     scores = box_major(conf, 81)
     return box_major(loc, 4), torch.cat([scores[..., 80:], scores[..., :80]], -1)  # theirs end with the background
 
 
-def chainercv(net, x):
+def chainercv(net, x, extras=EXTRAS300):
     names = [f"conv{i}_{j}" for i, n in enumerate((2, 2, 3, 3, 3), 1) for j in range(1, n + 1)]
     maps = run_vgg(
-        net, x, [f"extractor/{n}" for n in (*names, "conv6", "conv7")], EXTRAS300,
-        [f"extractor/conv{i}_{j}" for i in (8, 9, 10, 11) for j in (1, 2)],
+        net, x, [f"extractor/{n}" for n in (*names, "conv6", "conv7")], extras,
+        [f"extractor/conv{8 + i}_{j}" for i in range(len(extras) // 2) for j in (1, 2)],
         lambda y: net.l2_norm("extractor/norm4", y, "scale"),
     )  # fmt: skip
-    loc, conf = run_heads(net, maps, "multibox/loc/{}", "multibox/conf/{}", 21, PER_CELL[6])
+    loc, conf = run_heads(net, maps, "multibox/loc/{}", "multibox/conf/{}", 21, PER_CELL[len(maps)])
     y, x, h, w = box_major(loc, 4).unbind(-1)
     return torch.stack([x, y, w, h], -1), box_major(conf, 21)
 
 
-def caffe(net, x):
+def caffe(net, x, extras=EXTRAS300):
     names = [f"conv{i}_{j}" for i, n in enumerate((2, 2, 3, 3, 3), 1) for j in range(1, n + 1)]
+    stages = [f"conv{6 + i}" for i in range(len(extras) // 2)]
     maps = run_vgg(
-        net, x, [*names, "fc6", "fc7"], EXTRAS300, [f"conv{i}_{j}" for i in (6, 7, 8, 9) for j in (1, 2)],
+        net, x, [*names, "fc6", "fc7"], extras, [f"{stage}_{j}" for stage in stages for j in (1, 2)],
         lambda y: net.l2_norm("conv4_3_norm", y),
     )  # fmt: skip
     heads = []
     for kind, values in (("loc", 4), ("conf", 21)):
         outputs = []
         for source, y, n in zip(
-            ("conv4_3_norm", "fc7", *(f"conv{i}_2" for i in (6, 7, 8, 9))), maps, PER_CELL[6], strict=True
+            ("conv4_3_norm", "fc7", *(f"{stage}_2" for stage in stages)), maps, PER_CELL[len(maps)], strict=True
         ):
             outputs.append(net.conv(f"{source}_mbox_{kind}", y, n * values, 3, 1, 1, gain=1e-3))
         heads.append(box_major(outputs, values))

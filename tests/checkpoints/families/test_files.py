@@ -7,6 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.errors import CheckpointError, WrongUsageError
 from ssdcam.ssd.default_boxes import COCO300, VOC300
 
+from ... import pictures
 from ...cli.commands import ssdcam
 from . import networks
 from .layers import Layers, caffemodel
@@ -388,3 +390,31 @@ def test_an_assumption_is_said_in_a_line(amdegroot, tmp_path):
     assert (told.code, told.err) == (0, "")
     assert "BGR, minus (104, 117, 123)" in told.out
     (tmp_path / "a.pth").unlink()
+
+
+def test_a_bad_file_is_one_line_in_every_command(states, tmp_path):
+    """A trap, a bomb, half a file and a network that is no SSD: nothing is executed, and nothing is written."""
+    torch.save({**states["ultralight-faces"], "trap": Trap(tmp_path / "sprung")}, tmp_path / "trap.pth")
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(2**24))
+    torch.save(states["ultralight-faces"], tmp_path / "half.pth")
+    data = (tmp_path / "half.pth").read_bytes()
+    (tmp_path / "half.pth").write_bytes(data[: len(data) // 2])
+    torch.save({"fc.weight": torch.zeros(10, 10), "fc.bias": torch.zeros(10)}, tmp_path / "other.pth")
+    cv2.imwrite(str(tmp_path / "a.png"), pictures.noise(64, 64, 0))
+    before = sorted(tmp_path.iterdir())
+    for name, complaint in {
+        "trap.pth": "holds Python objects that could run code when loaded",
+        "bomb.pth": "would grow to 16,777,216 bytes when unpacked",
+        "half.pth": "is damaged",
+        "other.pth": "those of no SSD that ssdcam knows",
+    }.items():
+        for command in (
+            ("image", "a.png", "-m", name, "-o", "out"),
+            ("weights", "convert", name, "-o", "out.safetensors"),
+        ):
+            run = ssdcam(*command, cwd=tmp_path)
+            assert (run.code, run.out, len(run.complaints)) == (1, "", 1), command
+            assert run.err.startswith(f"error: {name}: ")
+            assert complaint in run.err
+        assert sorted(tmp_path.iterdir()) == before
