@@ -169,8 +169,8 @@ def test_pictures_do_without_pyav() -> None:
 
 def test_doctor_does_without_what_it_looks_at() -> None:
     loaded = run(
-        "from ssdcam.cli import doctor\nfrom ssdcam.diagnosis.checks import checks, run_checks\n"
-        "list(run_checks(checks(doctor._engines())[2:4]))"
+        "from ssdcam.cli import doctor, options\nfrom ssdcam.diagnosis.checks import checks, run_checks\n"
+        "list(run_checks(checks(options.ENGINES)[2:4]))"
     )
     assert "ssdcam.diagnosis.checks" in loaded
     assert not loaded & {"torch", "cv2", "av", "numpy", "openvino"}
