@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,7 +17,7 @@ import click
 
 from ssdcam.cli import console
 from ssdcam.errors import SsdcamError, WrongUsageError
-from ssdcam.files import is_file, is_folder, same_file
+from ssdcam.files import exists, is_file, is_folder, same_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -247,19 +248,22 @@ def open_sinks(
     return makers
 
 
-def check_files(inputs: Sequence[Path], records: str | None, stats: Path | None = None) -> list[Path]:
+def check_files(
+    inputs: Sequence[Path], records: str | None, stats: Path | None = None, outputs: Sequence[Path] = ()
+) -> list[Path]:
     """Look at the files that are written beside the output.
 
     Args:
         inputs: what is read.
         records: ``--records``.
         stats: ``--stats``.
+        outputs: what else is written.
 
     Returns:
-        Those that exist already.
+        Those of ``records`` and ``stats`` that exist already.
 
     Raises:
-        WrongUsageError: one is an input, or its folder is not there.
+        WrongUsageError: one is an input or another output, or its folder is not there.
     """
     one_file = records is not None and not records.startswith(("voc:", "yolo:"))
     files = [*([Path(records)] if records and one_file else []), *([stats] if stats else [])]
@@ -268,7 +272,17 @@ def check_files(inputs: Sequence[Path], records: str | None, stats: Path | None 
             raise WrongUsageError(f"{file}: there is no folder {file.parent}")
         if any(same_file(file, source) for source in inputs):
             raise WrongUsageError(f"{file}: is an input; give another name")
+    taken = {_whole(output) for output in outputs}
+    for file in files:
+        if _whole(file) in taken and (is_file(file) or not exists(file)):
+            raise WrongUsageError(f"{file}: two outputs cannot have one name")
+        taken.add(_whole(file))
     return [file for file in files if is_file(file)]  # what is no regular file, such as /dev/null, loses nothing
+
+
+def _whole(path: Path) -> str:
+    """The same for all names of a file, be it there or not."""
+    return os.path.normcase(os.path.realpath(path))
 
 
 def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 # The options that show in the output; and so do the contents of the model and of the labels.
 _SHOWS = (
-    "score", "iou", "max_det", "classes", "line_width", "no_labels", "no_fps", "codec", "crf", "preset", "no_audio",
-    "start", "end", "stride", "max_frames", "crops",
+    "family", "boxes", "precision", "score", "iou", "max_det", "classes", "line_width", "no_labels", "no_fps", "codec",
+    "crf", "preset", "no_audio", "start", "end", "stride", "max_frames", "crops",
 )  # fmt: skip
 
 
@@ -91,7 +91,8 @@ def command(
     existing = check_targets((job.path, job.target) for job in jobs if job.target)
     if resume:
         existing = [job.target for job in jobs if job.target in existing and not job.left_unfinished]
-    existing += session.check_files([*(job.path for job in jobs), *options.files_read(detection)], records, stats)
+    read = [*(job.path for job in jobs), *options.files_read(detection)]
+    existing += session.check_files(read, records, stats, [job.target for job in jobs if job.target])
     session.agree_on_overwriting(existing, yes)
     has_sink = bool(output or as_json or records or crops)
     look = session.Look(Style(line_width, not no_labels), not no_fps, session.can_watch(show or not has_sink, has_sink))
