@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -32,6 +33,9 @@ _COMMANDS = {
 
 
 _STOPPERS = (signal.SIGINT, signal.SIGTERM)
+
+# What a full or broken file says that stdout leads to. Errors of other files name them or are known where they arise.
+_OF_STDOUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class _LazyGroup(click.Group):
@@ -106,11 +110,12 @@ def run(arguments: list[str]) -> int:
     except ImportError as error:  # of what cannot be done without; what can be says so itself
         return _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _OF_STDOUT:
             console.abandon_stdout()
-            return _failed(error, 1, f"standard output: cannot be written: {error.strerror or error}")
+            return _failed(error, 1, f"standard output: cannot be written: {error.strerror}")
         if isinstance(error, OSError) and error.strerror:  # what was not foreseen where the file is used
-            return _failed(error, 1, f"{os.fsdecode(error.filename)}: {error.strerror}")
+            where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            return _failed(error, 1, f"{where}{error.strerror}")
         return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
     return 0
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
 import ssdcam as package
+from ssdcam.cli import console
 
 from .. import pictures
 from .commands import SCRIPT, Argument, Terminal, ssdcam
@@ -100,6 +103,7 @@ WRONG_USAGE: list[tuple[list[Argument], str]] = [
     (["image", "a.jpg", *TINY, "--classes", " , "], "--classes names no class"),
     (["image", "a.jpg", *TINY, "--labels", "nosuch.txt"], "nosuch.txt"),
     (["image", "a.jpg", *TINY, "--labels", "two.txt"], "two.txt names 2 classes, but tiny.safetensors has 3"),
+    (["image", "a.jpg", "--labels", "two.txt"], "two.txt names 2 classes, but voc has 20"),
     (["image", "a.jpg", *TINY, "--engine", "caffe"], "'caffe' is not one of"),
     (["image", "a.jpg", *TINY, "--precision", "fp8"], "'fp8' is not one of"),
     (["image", "a.jpg", *TINY, "-o", "a.jpg"], "a.jpg"),
@@ -215,6 +219,19 @@ class TestClosedStreams:
             ["bash", "-c", '"$0" image -m nosuch a.jpg 2>&1 >&- | true; exit ${PIPESTATUS[0]}', SCRIPT], check=False
         )
         assert done.returncode == 2
+
+
+def test_what_the_system_refuses_is_not_laid_at_the_door_of_stdout(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(context: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    main_module = import_module("ssdcam.cli.main")  # the package has a function of that name
+    monkeypatch.setattr(main_module.ssdcam, "invoke", refused)
+    monkeypatch.setattr(console.log, "propagate", True)
+    assert main_module.run(["doctor"]) == 1
+    assert caplog.messages == ["Cannot allocate memory"]
 
 
 def test_a_question_is_asked_on_stderr(folder: Path) -> None:
