@@ -85,6 +85,7 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run a command line and turn however it ends into an exit code and at most one line for the user."""
+    console.hide_passwords(arguments)
     try:
         # click.Group.main would do the same, but end a closed stdout with exit code 1.
         with ssdcam.make_context("ssdcam", arguments) as context:
@@ -94,7 +95,7 @@ def run(arguments: list[str]) -> int:
         return end.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "ssdcam"
-        console.log.error("%s (see %s --help)", _without_passwords(error.format_message()), path)
+        console.log.error("%s (see %s --help)", error.format_message(), path)
         return 2
     except WrongUsageError as error:
         return _failed(error, 2)
@@ -118,15 +119,6 @@ def run(arguments: list[str]) -> int:
             return _failed(error, 1, f"{where}{error.strerror}")
         return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
     return 0
-
-
-def _without_passwords(text: str) -> str:
-    """What click says holds arguments as they were typed, addresses of cameras among them."""
-    if "://" not in text:
-        return text
-    from ssdcam.media.sources.names import redact
-
-    return redact(text)
 
 
 def _failed(error: Exception, code: int, line: str | None = None) -> int:

@@ -285,6 +285,23 @@ def _whole(path: Path) -> str:
     return os.path.normcase(os.path.realpath(path))
 
 
+def refuse_addresses(inputs: Sequence[str], advice: str) -> None:
+    """Files are to be read, and an address is none.
+
+    Args:
+        inputs: as typed.
+        advice: what to do instead, with ``{}`` for the address.
+
+    Raises:
+        WrongUsageError: one is an address.
+    """
+    from ssdcam.media.sources.names import is_url, redact
+
+    for url in inputs:
+        if is_url(url) and not exists(Path(url)):
+            raise WrongUsageError(f"{redact(url)}: {advice.format(redact(url))}")
+
+
 def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:
     """Refuse or ask before the work, not in the middle of it.
 

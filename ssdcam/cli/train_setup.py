@@ -40,14 +40,18 @@ def labels_to_learn(told: TrainOptions, datasets: Sequence[Dataset]) -> tuple[st
     """The classes that were asked for, or all that the data has.
 
     Raises:
-        WrongUsageError: ``--classes`` names none, or one that nothing is said of: it was misspelt.
+        WrongUsageError: ``--classes`` names none, or one that nothing is said of: it was misspelt; or ``--labels`` has
+            one twice.
     """
     from ssdcam.checkpoints.labels import read_labels
     from ssdcam.datasets import match_labels
     from ssdcam.training.data import join_labels
 
     if told.labels is not None:
-        return read_labels(told.labels)
+        listed = read_labels(told.labels)
+        if twice := sorted({name for name in listed if listed.count(name) > 1}):
+            raise WrongUsageError(f"{told.labels}: names {', '.join(map(repr, twice))} more than once")
+        return listed
     there = join_labels(datasets)
     if told.classes is None:
         return there

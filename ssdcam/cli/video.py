@@ -15,7 +15,7 @@ import click
 
 from ssdcam.cli import completing, console, options, session
 from ssdcam.errors import SourceError, SsdcamError, VideoError, WrongUsageError
-from ssdcam.files import exists, is_file
+from ssdcam.files import is_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -131,10 +131,8 @@ def _find(inputs: Sequence[str]) -> tuple[list[Picture], int]:
     """
     from ssdcam.media.containers import INPUT_SUFFIXES
     from ssdcam.media.images import find_pictures
-    from ssdcam.media.sources import is_url, redact
 
-    for url in (text for text in inputs if is_url(text) and not exists(Path(text))):
-        raise WrongUsageError(f"{redact(url)}: is a stream, not a file: use ssdcam webcam {redact(url)}")
+    session.refuse_addresses(inputs, "is a stream, not a file: use ssdcam webcam {}")
     found = list(find_pictures(inputs, INPUT_SUFFIXES, "videos"))
     failures = [item for item in found if isinstance(item, SsdcamError)]
     for failure in failures:

@@ -142,9 +142,10 @@ class Trainer:
     def _other_differences(self, state: Mapping[str, Any]) -> list[str]:
         """What a state comes from that this run does not; states of old do not say all of it."""
         taught = self._teacher is not None
+        same_photos = state["photos"] == self._photos if "photos" in state else state["steps"] == self.steps
         same = {
             "classes or the network": state["spec"] == _spec_facts(self.spec),
-            "photos": state["steps"] == self.steps and state.get("photos", self._photos) == self._photos,
+            "photos": same_photos,
             "teacher": state.get("teacher", taught) == taught,
         }
         return [what for what, is_same in same.items() if not is_same]

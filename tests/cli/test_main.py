@@ -169,6 +169,34 @@ def test_what_cannot_be_read_is_one_line_and_exit_code_1(arguments: list[str], c
     assert run.err.startswith(f"error: {complaint}")
 
 
+@pytest.mark.parametrize("verbosity", ["-v", "-vv"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["image", "{}"],
+        ["image", "a.jpg", "-m", "{}"],
+        ["image", "a.jpg", "--records={}"],
+        ["video", "{}", "-o", "x.mp4"],
+        ["eval", "{}"],
+        ["boxes", "{}"],
+        ["bench", "{}", "--no-pipeline"],
+        ["weights", "info", "{}"],
+        ["weights", "list", "{}"],
+    ],
+)
+def test_no_complaint_holds_a_password(arguments: list[str], verbosity: str, folder: Path) -> None:
+    run = ssdcam(*(argument.format("rtsp://me:s3cret@10.0.0.7/live") for argument in arguments), verbosity)
+    assert run.code in (1, 2)
+    assert "s3cret" not in run.out + run.err
+    assert "rtsp://me:***@10.0.0.7/live" in run.complaints[0]
+
+
+def test_an_address_is_no_picture(folder: Path) -> None:
+    run = ssdcam("image", "https://example.org/a.jpg", "a.jpg")
+    assert (run.code, run.out) == (2, "")
+    assert run.complaints == ["error: https://example.org/a.jpg: is an address, not a file: save the picture first"]
+
+
 class TestVerbosity:
     """-q leaves errors, -qq nothing; -vv shows where an error comes from."""
 

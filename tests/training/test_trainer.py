@@ -168,6 +168,8 @@ def test_another_run_is_not_resumed(tmp_path, photos):
     trained(tmp_path, photos, settings)
     with pytest.raises(TrainingError, match=r"lr was 0\.001, not 0\.1"):
         Trainer(tiny(), photos, replace(settings, lr=0.1), tmp_path).resume()
+    with pytest.raises(TrainingError, match=r"otherwise: epochs was 1, not 2; say what"):
+        Trainer(tiny(), photos, replace(settings, epochs=2), tmp_path).resume()
     with pytest.raises(TrainingError, match="classes or the network changed"):
         Trainer(tiny(("x", "y")), photos, settings, tmp_path).resume()
     with pytest.raises(TrainingError, match="photos changed"):
