@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from importlib import import_module
@@ -95,7 +96,8 @@ def run(arguments: list[str]) -> int:
         return end.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "ssdcam"
-        console.log.error("%s (see %s --help)", error.format_message(), path)
+        # Choices stand on lines of their own there.
+        console.log.error("%s (see %s --help)", re.sub(r"\s*\n\s*", " ", error.format_message()), path)
         return 2
     except WrongUsageError as error:
         return _failed(error, 2)

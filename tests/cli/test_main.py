@@ -84,6 +84,7 @@ WRONG_USAGE: list[tuple[list[Argument], str]] = [
     (["weights"], "Missing command"),
     (["weights", "nosuch"], "No such command 'nosuch'"),
     (["image"], "Missing argument 'PATH...'"),
+    (["completion"], "Choose from: bash, zsh, fish \\(see"),
     (["image", "a.jpg", "--nosuch"], "No such option:? '?--nosuch"),
     (["image", "a.jpg", "-m"], "'-m' requires an argument"),
     # No model is called that.
