@@ -62,6 +62,7 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
     start = train_setup.start(labels, told, datasets, data)
     settings = train_setup.settings(start.spec, told, place)
     photos = join(datasets, labels)
+    train_setup.check_batch(told.batch, len(photos))
     with progress.bar("reading photos", len(photos)) as advance:
         store = PhotoStore(photos, int(told.memory * 1e9), advance)
     console.tell_problems([f"{problem}: left out" for problem in store.problems])

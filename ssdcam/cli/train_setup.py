@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Learning rates that do where none is given: of a network that has been trained before, and of one that has not.
 _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
 
+_USUAL_BATCH = 64
+
 
 def check_usage(told: TrainOptions) -> None:
     """Refuse what contradicts itself, before anything is read or made.
@@ -41,18 +43,20 @@ def labels_to_learn(told: TrainOptions, datasets: Sequence[Dataset]) -> tuple[st
 
     Raises:
         WrongUsageError: ``--classes`` names none, or one that nothing is said of: it was misspelt; or ``--labels`` has
-            one twice.
+            one twice, or none that the data has.
     """
     from ssdcam.checkpoints.labels import read_labels
     from ssdcam.datasets import match_labels
     from ssdcam.training.data import join_labels
 
+    there = join_labels(datasets)
     if told.labels is not None:
         listed = read_labels(told.labels)
         if twice := sorted({name for name in listed if listed.count(name) > 1}):
             raise WrongUsageError(f"{told.labels}: names {', '.join(map(repr, twice))} more than once")
+        if not told.teacher and set(match_labels(listed, there)) == {None}:
+            raise WrongUsageError(f"{told.labels}: the data has none of its classes; it has {', '.join(there)}")
         return listed
-    there = join_labels(datasets)
     if told.classes is None:
         return there
     names = tuple(dict.fromkeys(options.class_names(told.classes)))
@@ -60,6 +64,16 @@ def labels_to_learn(told: TrainOptions, datasets: Sequence[Dataset]) -> tuple[st
     if nowhere and not told.teacher:
         raise WrongUsageError(f"--classes: the data has no {', '.join(map(repr, nowhere))}; it has {', '.join(there)}")
     return names
+
+
+def check_batch(batch: int, photos: int) -> None:
+    """Few photos fill a step of the usual size several times; one of thousands of copies would fill memory alone.
+
+    Raises:
+        WrongUsageError: there are far fewer photos than a step takes.
+    """
+    if batch > max(photos, _USUAL_BATCH):
+        raise WrongUsageError(f"--batch {batch} is too large for {photos} photos: pass {max(photos, 1)} at most")
 
 
 def validation(data: Sequence[Path], told: TrainOptions, labels: Sequence[str]) -> list[Dataset]:

@@ -51,6 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
     write_coco(folder, "train", 10, 0)
     write_coco(folder, "val", 4, 1)
+    (folder / "other.txt").write_text("unicorn\n")
     (folder / "twice.txt").write_text("disc\nsquare\ndisc\n")
     return folder
 
@@ -169,6 +170,8 @@ def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
         (("{data}", "-m", "{model}", "--classes", " ,"), "--classes names no class"),
         (("{data}", "-m", "{model}", "--classes", "disc,sqare"), "the data has no 'sqare'; it has disc, square"),
         (("{data}", "-m", "{model}", "--labels", "{data}/twice.txt"), "twice.txt: names 'disc' more than once"),
+        (("{data}", "-m", "{model}", "--labels", "{data}/other.txt"), "the data has none of its classes; it has disc"),
+        (("{data}", "-m", "{model}", "--batch", "65536"), "--batch 65536 is too large for 10 photos: pass 10 at most"),
         (("{data}", "-m", "{model}", "--no-augment", "--mosaic", "0.5"), "--mosaic"),
         (("{data}", "-m", "{model}", "--split", "test"), "no part 'test'"),
         (("{data}", "-m", "{model}", "--precision", "fp16", "--device", "cpu"), "needs a CUDA device"),
