@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ssdcam.addresses import redact
 from ssdcam.notes import NOTE
 
 log = logging.getLogger("ssdcam")
@@ -31,10 +32,6 @@ def hide_passwords(arguments: Sequence[str]) -> None:
     Args:
         arguments: of the command line; values behind a ``=`` are looked at, too.
     """
-    if not any("://" in argument for argument in arguments):
-        return
-    from ssdcam.media.sources.names import redact
-
     for typed in (part for argument in arguments for part in (argument, argument.partition("=")[2]) if "://" in part):
         path = Path(typed)  # where an address was taken for a file's name, its slashes have become fewer
         for shown in (typed, *(str(taken).replace(":/", "://", 1) for taken in (path, *path.parents))):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssdcam.addresses import is_url, redact
 from ssdcam.cli import console
 from ssdcam.errors import SsdcamError, WrongUsageError
 from ssdcam.files import exists, is_file, is_folder, same_file
@@ -295,8 +296,6 @@ def refuse_addresses(inputs: Sequence[str], advice: str) -> None:
     Raises:
         WrongUsageError: one is an address.
     """
-    from ssdcam.media.sources.names import is_url, redact
-
     for url in inputs:
         if is_url(url) and not exists(Path(url)):
             raise WrongUsageError(f"{redact(url)}: {advice.format(redact(url))}")
