@@ -15,7 +15,7 @@ from mkdocs.exceptions import PluginError
 ROOT = Path(__file__).parents[1]
 
 _LINE = re.compile(r"^\[[^\]]+\]\(\.\./(?P<file>[\w/.-]+\.md)(?:#(?P<section>[\w-]+))?\)$", re.MULTILINE)
-_LINK = re.compile(r"\]\((?P<target>[^)\s:]+)\)")
+_LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>[^)\s:]+)\)")
 
 # Where the site has what the repository has elsewhere.
 _PAGES = {
@@ -45,9 +45,12 @@ def included(file: str, section: str | None) -> str:
         body = bodies[section]
     else:
         raise PluginError(f"{file} has no section {section}: it has {', '.join(bodies)}")
-    return _LINK.sub(lambda match: f"]({_on_the_site(folder, match['target'])})", body).strip()
+    return _LINK.sub(lambda match: _on_the_site(folder, match["text"], match["target"]), body).strip()
 
 
-def _on_the_site(folder: Path, target: str) -> str:
+def _on_the_site(folder: Path, text: str, target: str) -> str:
+    """A link of the repository's as one of the site's; what the site lacks is named, not linked."""
     path = (folder / target).as_posix()
-    return _PAGES.get(path, path.removeprefix("docs/"))
+    if path not in _PAGES and not path.startswith("docs/") and (ROOT / path).exists():
+        return f"{text} (`{path}`)"
+    return f"[{text}]({_PAGES.get(path, path.removeprefix('docs/'))})"

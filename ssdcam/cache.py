@@ -1,4 +1,7 @@
-"""Where what can be made again is kept between runs. On the ground floor."""
+"""What the environment says of files that can be had again: where they are kept, and whether to download any.
+
+On the ground floor.
+"""
 
 from __future__ import annotations
 
@@ -14,3 +17,8 @@ def cache_folder() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("ssdcam", appauthor=False)
+
+
+def is_offline() -> bool:
+    """Whether ``SSDCAM_OFFLINE`` forbids downloads; ``0`` is the same as nothing."""
+    return os.environ.get("SSDCAM_OFFLINE", "0") not in ("", "0")

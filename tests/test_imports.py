@@ -14,11 +14,13 @@ import pytest
 import ssdcam
 from ssdcam.detection.no_reports import REPORTING
 
+from . import pictures
+
 ROOT = Path(ssdcam.__file__).parent
 
 # Ground up. A room may import rooms of lower floors, and itself.
 FLOORS = [
-    {"errors", "files", "detections", "json_fields", "weights", "cache", "notes"},
+    {"addresses", "errors", "files", "detections", "json_fields", "weights", "cache", "notes"},
     {"ssd", "plotting"},
     {"records", "checkpoints"},
     {"detection"},
@@ -161,16 +163,23 @@ def test_what_does_without_torch() -> None:
     assert "torch" not in loaded
 
 
-def test_pictures_do_without_pyav() -> None:
-    assert "av" not in run(
-        "import ssdcam.cli.image, ssdcam.media.images, ssdcam.media.drawing, ssdcam.detection.detector"
+def test_pictures_do_without_pyav(tiny_model: Path, tmp_path: Path) -> None:
+    """From the beginning to the end of a command: much is imported only when it is used."""
+    photo, out = pictures.photo(tmp_path / "a.jpg"), tmp_path / "out"
+    arguments = ["image", photo, "-m", tiny_model, "-o", out, "--crops", out, "--records", tmp_path / "r.json"]
+    loaded = run(
+        "from importlib import import_module\n"
+        f"assert import_module('ssdcam.cli.main').run({[str(argument) for argument in arguments]}) == 0"
     )
+    assert (out / "a.jpg").exists()
+    assert "cv2" in loaded
+    assert "av" not in loaded
 
 
 def test_doctor_does_without_what_it_looks_at() -> None:
     loaded = run(
-        "from ssdcam.cli import doctor\nfrom ssdcam.diagnosis.checks import checks, run_checks\n"
-        "list(run_checks(checks(doctor._engines())[2:4]))"
+        "from ssdcam.cli import doctor, options\nfrom ssdcam.diagnosis.checks import checks, run_checks\n"
+        "list(run_checks(checks(options.ENGINES)[2:4]))"
     )
     assert "ssdcam.diagnosis.checks" in loaded
     assert not loaded & {"torch", "cv2", "av", "numpy", "openvino"}

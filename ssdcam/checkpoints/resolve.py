@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ssdcam.cache import is_offline
 from ssdcam.checkpoints.caffemodel import read_caffemodel
 from ssdcam.checkpoints.checkpoint import Checkpoint, is_ours, load_checkpoint
 from ssdcam.checkpoints.families import convert_arrays, find_family
@@ -57,9 +57,9 @@ def open_checkpoint(
     checkpoint = _open(model, family, boxes, offline)
     if labels is None:
         return checkpoint
-    names = read_labels(labels)
-    if len(names) != len(checkpoint.spec.labels):
-        raise WrongUsageError(f"{labels} names {len(names)} classes, but {model} has {len(checkpoint.spec.labels)}")
+    names, known = read_labels(labels), len(checkpoint.spec.labels)
+    if len(names) != known:
+        raise WrongUsageError(f"{labels} names {len(names)} classes, but {model or EMBEDDED[0]} has {known}")
     return replace(checkpoint, spec=replace(checkpoint.spec, labels=names))
 
 
@@ -92,7 +92,7 @@ def obtain(published: Published, *, offline: bool = False, progress: Progress | 
         return path
     from ssdcam.checkpoints.download import by_hand, download
 
-    if offline or os.environ.get("SSDCAM_OFFLINE", "0") not in ("", "0"):
+    if offline or is_offline():
         raise CheckpointError(f"{published.name} is not here, and ssdcam is offline: {by_hand(published.url, path)}")
     size = f" ({published.megabytes:g} MB)" if published.megabytes else ""
     note(f"downloading {published.name}{size} from {published.url} to {path}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import bench_tables, console, options, session
+from ssdcam.cli import bench_tables, completing, console, options, session
 from ssdcam.errors import WrongUsageError
 
 if TYPE_CHECKING:
@@ -43,7 +43,12 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click
 @click.command("bench")
 @click.argument("video", required=False, type=click.Path(path_type=Path), metavar="[VIDEO]")
 @options.model
-@click.option("--arch", metavar="NAME", help="Measure this architecture, with random weights; no file is needed.")
+@click.option(
+    "--arch",
+    metavar="NAME",
+    shell_complete=completing.architectures,
+    help="Measure this architecture, with random weights; no file is needed.",
+)
 @options.arch_size
 @click.option(
     "--engines", "--engine", default="all", show_default=True, metavar="all|NAME,...", help="What runs the network."
@@ -61,6 +66,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click
     default="auto",
     show_default=True,
     metavar="auto|cpu|cuda|cuda:N|mps",
+    shell_complete=completing.devices,
     help="Where to run; auto is on the CPU, and on a GPU as well if there is one.",
 )
 @click.option("--batch", type=_Numbers(), default="1,8", show_default=True, help="Pictures a network call.")

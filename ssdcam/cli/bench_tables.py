@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import StringIO
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from ssdcam.cli import console
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 Row = Mapping[str, Any]
@@ -55,7 +59,13 @@ def show(figures: Mapping[str, Any]) -> None:
     """
     from rich.console import Console
 
-    out = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    seen = sys.stdout.isatty()
+    text = StringIO()  # rich itself would end the process where nobody reads stdout any more
+    _print(figures, Console(file=text, force_terminal=seen, highlight=False, width=None if seen else _WIDE))
+    click.echo(text.getvalue(), nl=False)
+
+
+def _print(figures: Mapping[str, Any], out: Console) -> None:
     settings, machine = figures["settings"], figures["machine"]
     for line in (f"{settings['model']} ({settings['network']})", *_machine_lines(machine)):
         out.print(console.printable(line), markup=False, soft_wrap=True)

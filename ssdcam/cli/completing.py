@@ -67,6 +67,13 @@ def models(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> l
     return names + _matching((name for name in there if _PLAIN.fullmatch(name)), incomplete)
 
 
+def published(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete to the name of a detector that can be downloaded."""
+    from ssdcam.checkpoints.published import PUBLISHED
+
+    return _matching(PUBLISHED, incomplete)
+
+
 def families(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete to the name of a code base."""
     from ssdcam.checkpoints.families import FAMILIES

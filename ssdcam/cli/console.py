@@ -9,7 +9,9 @@ import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
+from ssdcam.addresses import redact
 from ssdcam.notes import NOTE
 
 log = logging.getLogger("ssdcam")
@@ -19,6 +21,22 @@ _SHOWN_PROBLEMS = 20
 _LONGEST_LINE = 2000  # characters; a message may hold what a file of a megabyte calls a class
 
 _LEVELS = {-2: logging.CRITICAL, -1: logging.ERROR, 0: NOTE, 1: logging.INFO, 2: logging.DEBUG}
+
+
+_hidden: dict[str, str] = {}  # what is shown in place of arguments that hold passwords
+
+
+def hide_passwords(arguments: Sequence[str]) -> None:
+    """Have addresses of cameras shown without their passwords, in whatever line they come to stand.
+
+    Args:
+        arguments: of the command line; values behind a ``=`` are looked at, too.
+    """
+    for typed in (part for argument in arguments for part in (argument, argument.partition("=")[2]) if "://" in part):
+        path = Path(typed)  # where an address was taken for a file's name, its slashes have become fewer
+        for shown in (typed, *(str(taken).replace(":/", "://", 1) for taken in (path, *path.parents))):
+            if redact(shown) != shown:
+                _hidden.update({shown: redact(shown), shown.replace("://", ":/", 1): redact(shown)})
 
 
 def start() -> None:
@@ -119,7 +137,10 @@ class _OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         record.levelname = record.levelname.lower()
-        return super().format(record)
+        text = super().format(record)
+        for secret, shown in _hidden.items():
+            text = text.replace(secret, shown)
+        return text
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
         text = printable(super().formatMessage(record))

@@ -29,7 +29,7 @@ def command(as_json: bool) -> None:
     from ssdcam.diagnosis.finding import all_necessary_works
 
     findings: list[Finding] = []
-    for finding in run_checks(checks(_engines())):
+    for finding in run_checks(checks([name for name in options.ENGINES if name != "torch"])):
         findings.append(finding)
         if not as_json:
             _show(finding)
@@ -41,15 +41,6 @@ def command(as_json: bool) -> None:
         click.echo(_verdict(findings, works))
     if not works:
         raise click.exceptions.Exit(1)
-
-
-def _engines() -> list[str]:
-    """The engines beside torch that ``--engine`` takes."""
-    from ssdcam.cli.image import command as image
-
-    choices = next(parameter.type for parameter in image.params if parameter.name == "engine")
-    assert isinstance(choices, click.Choice)
-    return [str(choice) for choice in choices.choices if choice not in ("auto", "torch")]
 
 
 def _show(finding: Finding) -> None:

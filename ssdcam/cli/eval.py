@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from ssdcam.evaluation import Evaluation, Metric, Pairing
 
 # What means nothing to records that are there already.
-_DETECTOR_ONLY = ("model", "device", "engine", "precision", "calibrate", "iou", "max_det", "labels", "threads")
+_DETECTOR_ONLY = (
+    "model", "device", "engine", "precision", "calibrate", "iou", "max_det", "labels", "family", "boxes", "threads",
+    "offline",
+)  # fmt: skip
 
 # VOC's and COCO's own figures take every detection that could count.
 _LEAST_SCORE = 0.01
@@ -88,6 +91,7 @@ def command(
     if plots:
         check_plotting()
         _make_folder(plots)
+    classes = None if detection["classes"] is None else options.class_names(detection["classes"])
     part = split if "split" in given or is_file(path) or dataset_splits(path) else None
     detector = None if detections else options.load_detector(**detection)
     dataset = open_dataset(path, part, pictures=detections is None)
@@ -95,7 +99,7 @@ def command(
         dataset, pairing, problems = _detect(dataset, detector)
     else:
         score = None if "score" in _by_default_map(ctx) else detection["score"]
-        pairing, problems = _read(str(detections), dataset, path, part, score, detection["classes"])
+        pairing, problems = _read(str(detections), dataset, path, part, score, classes)
     console.tell_problems(problems)
     if not pairing.labels:
         raise SsdcamError(f"{path}: the detector knows none of its classes, {', '.join(dataset.labels)}")
@@ -155,14 +159,13 @@ def _detect(dataset: Dataset, detector: Detector) -> tuple[Dataset, Pairing, Seq
 
 
 def _read(
-    target: str, dataset: Dataset, path: Path, part: str | None, score: float | None, classes: str | None
+    target: str, dataset: Dataset, path: Path, part: str | None, score: float | None, names: Sequence[str] | None
 ) -> tuple[Pairing, Sequence[str]]:
     """What records say was found in a data set's photos, down to a score and of certain classes, if given."""
     from ssdcam.datasets import match_labels
     from ssdcam.evaluation import pair
     from ssdcam.evaluation.records import read_found, select
 
-    names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
     for name, place in zip(names or (), match_labels(names or (), dataset.labels), strict=True):
         if place is None:
             raise WrongUsageError(f"the data set has no class {name!r}; it knows {', '.join(dataset.labels)}")

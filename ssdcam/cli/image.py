@@ -60,6 +60,7 @@ def command(
     from ssdcam.media.images import PictureFolder, find_pictures, read_image
     from ssdcam.records import Record, open_records, to_line
 
+    session.refuse_addresses(paths, "is an address, not a file: save the picture first")
     pictures: Iterable[Picture | ImageError] = find_pictures(_arguments(paths))
     folder = PictureFolder(output, overwrite=yes) if output else None
     existing = session.check_files(options.files_read(detection), records)

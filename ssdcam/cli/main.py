@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
 import sys
 from importlib import import_module
@@ -32,6 +34,9 @@ _COMMANDS = {
 
 
 _STOPPERS = (signal.SIGINT, signal.SIGTERM)
+
+# What a full or broken file says that stdout leads to. Errors of other files name them or are known where they arise.
+_OF_STDOUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class _LazyGroup(click.Group):
@@ -81,6 +86,7 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run a command line and turn however it ends into an exit code and at most one line for the user."""
+    console.hide_passwords(arguments)
     try:
         # click.Group.main would do the same, but end a closed stdout with exit code 1.
         with ssdcam.make_context("ssdcam", arguments) as context:
@@ -90,7 +96,8 @@ def run(arguments: list[str]) -> int:
         return end.exit_code
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "ssdcam"
-        console.log.error("%s (see %s --help)", _without_passwords(error.format_message()), path)
+        # Choices stand on lines of their own there.
+        console.log.error("%s (see %s --help)", re.sub(r"\s*\n\s*", " ", error.format_message()), path)
         return 2
     except WrongUsageError as error:
         return _failed(error, 2)
@@ -106,22 +113,14 @@ def run(arguments: list[str]) -> int:
     except ImportError as error:  # of what cannot be done without; what can be says so itself
         return _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _OF_STDOUT:
             console.abandon_stdout()
-            return _failed(error, 1, f"standard output: cannot be written: {error.strerror or error}")
+            return _failed(error, 1, f"standard output: cannot be written: {error.strerror}")
         if isinstance(error, OSError) and error.strerror:  # what was not foreseen where the file is used
-            return _failed(error, 1, f"{os.fsdecode(error.filename)}: {error.strerror}")
+            where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            return _failed(error, 1, f"{where}{error.strerror}")
         return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
     return 0
-
-
-def _without_passwords(text: str) -> str:
-    """What click says holds arguments as they were typed, addresses of cameras among them."""
-    if "://" not in text:
-        return text
-    from ssdcam.media.sources.names import redact
-
-    return redact(text)
 
 
 def _failed(error: Exception, code: int, line: str | None = None) -> int:

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from ssdcam.detections import Image
     from ssdcam.ssd.spec import ModelSpec
 
+# As in ssdcam.detection.engines, which imports numpy: too much for a help text, and for who looks what is broken.
+ENGINES = ("torch", "openvino", "onnxruntime")
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
 
-def _together(*options: Decorator[Any]) -> Decorator[Any]:
+def together(*options: Decorator[Any]) -> Decorator[Any]:
     """One decorator that adds several options, the first one listed first."""
     return lambda command: functools.reduce(lambda f, option: option(f), reversed(options), command)
 
@@ -73,7 +76,7 @@ def whole(least: int, most: int = 1_000_000_000) -> click.IntRange:
     return click.IntRange(least, most)
 
 
-verbosity = _together(
+verbosity = together(
     click.option(
         "-v",
         "--verbose",
@@ -104,6 +107,17 @@ model = click.option(
 
 offline = click.option("--offline", is_flag=True, help="Download nothing; SSDCAM_OFFLINE=1 does the same.")
 
+device = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:N|mps",
+    shell_complete=completing.devices,
+    help="Where to run.",
+)
+
+threads = click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads to use; default: all cores.")
+
 labels = click.option(
     "--labels",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -118,7 +132,7 @@ family = click.option(
     help="Whose checkpoint another code base's is, where it does not tell; README.md has the names.",
 )
 
-foreign = _together(
+foreign = together(
     family,
     click.option(
         "--boxes",
@@ -129,24 +143,17 @@ foreign = _together(
 
 yes = click.option("-y", "--yes", is_flag=True, help="Overwrite without asking.")
 
-arch_size = _together(
+arch_size = together(
     click.option("--arch-option", "arch_options", multiple=True, metavar="KEY=F", help="Of --arch, such as width=0.5."),
     click.option("--input-size", type=click.IntRange(32, 4096), help="Side of the network's input; default: its own."),
 )
 
-detection = _together(
+detection = together(
     model,
-    click.option(
-        "--device",
-        default="auto",
-        show_default=True,
-        metavar="auto|cpu|cuda|cuda:N|mps",
-        shell_complete=completing.devices,
-        help="Where to run.",
-    ),
+    device,
     click.option(
         "--engine",
-        type=click.Choice(["auto", "torch", "openvino", "onnxruntime"]),
+        type=click.Choice(["auto", *ENGINES]),
         default="auto",
         show_default=True,
         help="What runs the network; auto is the fastest that is installed and runs there.",
@@ -182,7 +189,7 @@ detection = _together(
     click.option("--classes", metavar="NAME,...", help="Look for these classes only."),
     labels,
     foreign,
-    click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads to use; default: all cores."),
+    threads,
     offline,
 )
 
@@ -206,7 +213,7 @@ stats = click.option(
 
 no_fps = click.option("--no-fps", is_flag=True, help="Do not draw rate and latency.")
 
-encoding = _together(
+encoding = together(
     click.option(
         "--codec",
         metavar="h264|h265|av1|vp9|mpeg4",
@@ -224,7 +231,7 @@ encoding = _together(
     ),
 )
 
-drawing = _together(
+drawing = together(
     click.option(
         "--line-width", type=click.IntRange(1, 1000), help="Of boxes, in pixels; default: by the picture's size."
     ),
@@ -235,6 +242,18 @@ drawing = _together(
 def files_read(detection: Mapping[str, Any]) -> list[Path]:
     """The files that the detection options name, which no output may replace."""
     return [Path(name) for name in (detection["model"], detection["labels"]) if name]
+
+
+def class_names(classes: str) -> list[str]:
+    """The names that ``--classes`` gives.
+
+    Raises:
+        WrongUsageError: there is none.
+    """
+    found = [name.strip() for name in classes.split(",") if name.strip()]
+    if not found:
+        raise WrongUsageError("--classes names no class")
+    return found
 
 
 def load_detector(
@@ -257,16 +276,14 @@ def load_detector(
     """The detector that the detection options describe."""
     from ssdcam.detection.detector import load
 
-    names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
-    if names == []:
-        raise WrongUsageError("--classes names no class")
+    wanted = None if classes is None else class_names(classes)
     fetch(model, family, boxes, offline)
     return load(
         model,
         score=score,
         iou=iou,
         max_det=max_det,
-        classes=names,
+        classes=wanted,
         labels=labels,
         family=family,
         boxes=boxes,
@@ -354,8 +371,10 @@ def network(
             raise WrongUsageError(str(error)) from error
     checkpoint = open_checkpoint(model, family=family, boxes=None, offline=offline)
     spec = retarget(checkpoint.spec, labels)
-    if arch not in (None, spec.architecture) or arch_options:
+    if arch not in (None, spec.architecture):
         raise WrongUsageError(f"{model} is {spec.architecture}: give either -m or --arch")
+    if arch_options:
+        raise WrongUsageError("--arch-option is for --arch: a checkpoint has its own")
     if size and size != spec.input_size:
         try:
             boxes = architecture(spec.architecture).boxes(size, map_sizes(spec.architecture, size, spec.options))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ssdcam.addresses import is_url, redact
 from ssdcam.cli import console
 from ssdcam.errors import SsdcamError, WrongUsageError
-from ssdcam.files import is_file, is_folder, same_file
+from ssdcam.files import exists, is_file, is_folder, same_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -247,19 +249,22 @@ def open_sinks(
     return makers
 
 
-def check_files(inputs: Sequence[Path], records: str | None, stats: Path | None = None) -> list[Path]:
+def check_files(
+    inputs: Sequence[Path], records: str | None, stats: Path | None = None, outputs: Sequence[Path] = ()
+) -> list[Path]:
     """Look at the files that are written beside the output.
 
     Args:
         inputs: what is read.
         records: ``--records``.
         stats: ``--stats``.
+        outputs: what else is written.
 
     Returns:
-        Those that exist already.
+        Those of ``records`` and ``stats`` that exist already.
 
     Raises:
-        WrongUsageError: one is an input, or its folder is not there.
+        WrongUsageError: one is an input or another output, or its folder is not there.
     """
     one_file = records is not None and not records.startswith(("voc:", "yolo:"))
     files = [*([Path(records)] if records and one_file else []), *([stats] if stats else [])]
@@ -268,7 +273,32 @@ def check_files(inputs: Sequence[Path], records: str | None, stats: Path | None 
             raise WrongUsageError(f"{file}: there is no folder {file.parent}")
         if any(same_file(file, source) for source in inputs):
             raise WrongUsageError(f"{file}: is an input; give another name")
+    taken = {_whole(output) for output in outputs}
+    for file in files:
+        if _whole(file) in taken and (is_file(file) or not exists(file)):
+            raise WrongUsageError(f"{file}: two outputs cannot have one name")
+        taken.add(_whole(file))
     return [file for file in files if is_file(file)]  # what is no regular file, such as /dev/null, loses nothing
+
+
+def _whole(path: Path) -> str:
+    """The same for all names of a file, be it there or not."""
+    return os.path.normcase(os.path.realpath(path))
+
+
+def refuse_addresses(inputs: Sequence[str], advice: str) -> None:
+    """Files are to be read, and an address is none.
+
+    Args:
+        inputs: as typed.
+        advice: what to do instead, with ``{}`` for the address.
+
+    Raises:
+        WrongUsageError: one is an address.
+    """
+    for url in inputs:
+        if is_url(url) and not exists(Path(url)):
+            raise WrongUsageError(f"{redact(url)}: {advice.format(redact(url))}")
 
 
 def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:

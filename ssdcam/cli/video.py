@@ -15,7 +15,7 @@ import click
 
 from ssdcam.cli import completing, console, options, session
 from ssdcam.errors import SourceError, SsdcamError, VideoError, WrongUsageError
-from ssdcam.files import exists, is_file
+from ssdcam.files import is_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 # The options that show in the output; and so do the contents of the model and of the labels.
 _SHOWS = (
-    "score", "iou", "max_det", "classes", "line_width", "no_labels", "no_fps", "codec", "crf", "preset", "no_audio",
-    "start", "end", "stride", "max_frames", "crops",
+    "family", "boxes", "precision", "score", "iou", "max_det", "classes", "line_width", "no_labels", "no_fps", "codec",
+    "crf", "preset", "no_audio", "start", "end", "stride", "max_frames", "crops",
 )  # fmt: skip
 
 
@@ -92,7 +92,8 @@ def command(
     existing = check_targets((job.path, job.target) for job in jobs if job.target)
     if resume:
         existing = [job.target for job in jobs if job.target in existing and not job.left_unfinished]
-    existing += session.check_files([*(job.path for job in jobs), *options.files_read(detection)], records, stats)
+    read = [*(job.path for job in jobs), *options.files_read(detection)]
+    existing += session.check_files(read, records, stats, [job.target for job in jobs if job.target])
     session.agree_on_overwriting(existing, yes)
     has_sink = bool(output or as_json or records or crops)
     look = session.Look(Style(line_width, not no_labels), not no_fps, session.can_watch(show or not has_sink, has_sink))
@@ -131,10 +132,8 @@ def _find(inputs: Sequence[str]) -> tuple[list[Picture], int]:
     """
     from ssdcam.media.containers import INPUT_SUFFIXES
     from ssdcam.media.images import find_pictures
-    from ssdcam.media.sources import is_url, redact
 
-    for url in (text for text in inputs if is_url(text) and not exists(Path(text))):
-        raise WrongUsageError(f"{redact(url)}: is a stream, not a file: use ssdcam webcam {redact(url)}")
+    session.refuse_addresses(inputs, "is a stream, not a file: use ssdcam webcam {}")
     found = list(find_pictures(inputs, INPUT_SUFFIXES, "videos"))
     failures = [item for item in found if isinstance(item, SsdcamError)]
     for failure in failures:

@@ -111,7 +111,8 @@ def command(
         if is_claimed(output):
             raise WrongUsageError(f"{output}: is being written by another run")
     existing = [output] if output and exists(output) else []
-    existing += session.check_files([Path(source), *options.files_read(detection)], records, stats)
+    read = [Path(source), *options.files_read(detection)]
+    existing += session.check_files(read, records, stats, [output] if output else [])
     session.agree_on_overwriting(existing, yes)
     has_sink = bool(output or as_json or records or crops)
     if no_window and not has_sink:

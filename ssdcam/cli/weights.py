@@ -71,7 +71,7 @@ def _to_json(one: Known) -> dict[str, object]:
 
 
 @command.command("download")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=completing.published)
 @options.offline
 @options.verbosity
 def download(names: tuple[str, ...], offline: bool) -> None:

@@ -62,9 +62,8 @@ class EngineKind:
         places = self.precisions if kind == "auto" else (kind,)
         known = list(dict.fromkeys(["auto", *(name for place in places for name in self.precisions[place])]))
         if precision not in known:
-            where = "" if kind == "auto" else f" on {kind}"
             raise WrongUsageError(
-                f"precision {precision!r} is none of {', '.join(known)}, which the {self.name} engine has{where}"
+                f"precision {precision!r} is none of {', '.join(known)}, which the {self.name} engine has{_on(kind)}"
             )
 
     def start(
@@ -159,7 +158,14 @@ def start(
         return engine
     if failed:
         raise failed[0][1]
-    raise UnavailableError(f"no engine that is installed computes in {precision} on {device}")
+    able = [name for name, kind in ENGINES.items() if any(precision in known for known in kind.precisions.values())]
+    extras = " or ".join(f"'ssdcam[{name}]'" for name in able if not ENGINES[name].installed)
+    advice = f"; pip install {extras}" if extras else ""
+    raise UnavailableError(f"no engine that is installed computes in {precision}{_on(device)}{advice}")
+
+
+def _on(device: str) -> str:
+    return "" if device == "auto" else f" on {device}"
 
 
 def _candidates(device: str, precision: str) -> Iterator[tuple[EngineKind, str]]:

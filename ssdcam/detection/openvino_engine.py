@@ -219,7 +219,7 @@ def _convert(checkpoint: Checkpoint) -> openvino.Model:
     height, width = checkpoint.spec.input_size
     model = from_torch(network, torch.zeros(1, height, width, 3, dtype=torch.uint8))
     model.reshape([1, height, width, 3])
-    _round_plainly(model)
+    round_plainly(model)
     return model
 
 
@@ -239,14 +239,14 @@ def from_torch(network: torch.nn.Module, example: torch.Tensor) -> openvino.Mode
     return model
 
 
-def _round_plainly(model: openvino.Model) -> None:
+def round_plainly(model: openvino.Model) -> None:
     """Say ``ceil`` where torch's own rounding is just that: OpenVINO computes what follows torch's not in int8.
 
-    They differ where a last window would begin behind the picture, which torch leaves out.
+    They differ where a last window would begin behind the picture, which torch leaves out. Height and width must be fixed.
     """
     for pool in (node for node in model.get_ops() if node.get_type_name() == "MaxPool"):
         how = pool.get_attributes()
-        sizes = pool.input(0).get_shape()[2:]
+        sizes = [size.get_length() for size in list(pool.input(0).get_partial_shape())[2:]]
         layout = zip(sizes, how["pads_begin"], how["pads_end"], how["kernel"], how["strides"], strict=True)
         if how["rounding_type"] == "ceil_torch" and all(
             -(-(size + begin + end - kernel) // stride) * stride < size + begin

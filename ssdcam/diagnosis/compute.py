@@ -173,7 +173,7 @@ def check_detector() -> Iterator[Finding]:
 
 
 def check_engine(name: str) -> Iterator[Finding]:
-    """Another engine, which must see what torch sees, to within the rounding."""
+    """Another engine, tried with the same picture."""
     from ssdcam.detection.detector import load
     from ssdcam.errors import UnavailableError
 

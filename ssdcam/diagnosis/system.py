@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from ssdcam.cache import cache_folder
+from ssdcam.cache import cache_folder, is_offline
 from ssdcam.diagnosis.finding import Finding, ok, problem, warning
 
 _CPUINFO, _MEMINFO, _CGROUP = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")
@@ -92,9 +92,9 @@ def check_cache() -> Iterator[Finding]:
     folder = cache_folder()
     remedy = "set SSDCAM_HOME to a folder that can be written to and has room"
     there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
     try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
         with TemporaryFile(dir=there) as file:  # a folder may look writable and be on a full or read-only disk
             file.write(b"\0" * 4096)
         free = shutil.disk_usage(there).free / 2**30
@@ -107,7 +107,7 @@ def check_cache() -> Iterator[Finding]:
 
 def check_network() -> Iterator[Finding]:
     """What the environment says; the network itself is not touched."""
-    if os.environ.get("SSDCAM_OFFLINE"):
+    if is_offline():
         yield ok("network", "not tried: SSDCAM_OFFLINE is set, and nothing is downloaded")
     else:
         yield ok("network", "not tried: the embedded detector needs none (SSDCAM_OFFLINE=1 forbids downloads)")

@@ -16,7 +16,7 @@ from ssdcam.detections import Detections
 from ssdcam.errors import RecordError, WrongUsageError
 from ssdcam.records import Record, read_coco_results, read_records
 from ssdcam.records.names import last_part, plain_stem
-from ssdcam.records.yolo import LABELS_FILE
+from ssdcam.records.yolo import read_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +157,9 @@ def _labels(target: str) -> tuple[str, ...] | None:
     prefix, _, folder = target.partition(":")
     try:
         if folder and prefix == "yolo":
-            return tuple((Path(folder) / LABELS_FILE).read_text("utf-8").splitlines())
+            return read_labels(Path(folder))
         if Path(target).suffix.lower() == ".json":
             return tuple(str(category["name"]) for category in json.loads(Path(target).read_bytes())["categories"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (RecordError, OSError, ValueError, LookupError, TypeError, RecursionError):
         pass
     return None

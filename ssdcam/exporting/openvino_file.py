@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ssdcam.detection.int8 import quantise
 from ssdcam.detection.no_reports import import_quietly
-from ssdcam.detection.openvino_engine import from_torch
+from ssdcam.detection.openvino_engine import from_torch, round_plainly
 from ssdcam.errors import UnavailableError
 from ssdcam.exporting.formats import Format, Quantised, Run, as_half, to_planes
 from ssdcam.exporting.network import DecodedAndRaw, DecodedSSD
@@ -56,6 +56,7 @@ def _convert(module: torch.nn.Module, spec: ModelSpec) -> Any:
     height, width = spec.input_size
     model = from_torch(module, torch.zeros(2, 3, height, width))
     model.reshape([-1, 3, height, width])
+    round_plainly(model)
     _name(model.inputs, "images")
     return model
 

@@ -90,7 +90,7 @@ def read_yolo(
     Raises:
         RecordError: a file cannot be read, or a line, which it names, is cut short or makes no sense.
     """
-    names = _read_labels(folder / LABELS_FILE) if labels is None else labels
+    names = read_labels(folder) if labels is None else labels
     for path, picture in _listed(folder) if sizes is None else _measured(folder, sizes):
         yield replace(picture, detections=_read_detections(path, picture, names))
 
@@ -116,8 +116,14 @@ def _measured(folder: Path, sizes: Callable[[str], tuple[int, int]]) -> Iterator
             yield path, from_json({"source": path.stem, "width": width, "height": height, "detections": []})
 
 
-def _read_labels(path: Path) -> tuple[str, ...]:
-    lines = _read_text(path).split("\n")  # not splitlines, which knows more ends of a line than files do
+def read_labels(folder: Path) -> tuple[str, ...]:
+    """The labels that the writer of a folder knew, by class id.
+
+    Raises:
+        RecordError: the list of them cannot be read.
+    """
+    text = _read_text(folder / LABELS_FILE)
+    lines = text.split("\n")  # not splitlines, which knows more ends of a line than files do
     return tuple(unescape(line.removesuffix("\r"), _UNFIT) for line in (lines if lines[-1] else lines[:-1]))
 
 

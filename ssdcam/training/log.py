@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ssdcam.errors import TrainingError
+from ssdcam.errors import TrainingError, UnavailableError
 from ssdcam.files import write_whole
+from ssdcam.plotting import new_figure, write_figure
 from ssdcam.training.run_folder import LOG
+
+log = logging.getLogger("ssdcam")
 
 COLUMNS = (
     "step", "epoch", "lr", "loss", "location", "classification", "positives", "gradient", "photos_per_second", "map",
@@ -46,12 +48,14 @@ class Log:
         self._board = self._open_board(step)
 
     def _open_board(self, step: int) -> Any:
-        if find_spec("tensorboard") is None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:  # not there, or not of a version that torch knows
+            log.info("no log for TensorBoard: %s", error)
             return None
-        writer = import_module("torch.utils.tensorboard").SummaryWriter
         with _writing(self._folder / "tensorboard"):
             # What an interrupted run wrote after this step comes again here too.
-            return writer(str(self._folder / "tensorboard"), purge_step=step + 1 if step else None)
+            return SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, row: Mapping[str, float]) -> None:
         """Add a row; columns that are not given stay empty.
@@ -72,12 +76,11 @@ class Log:
         """Draw the curves and close what is open.
 
         Raises:
-            TrainingError: the curves cannot be written.
+            ImageError: the curves cannot be written.
         """
         if self._board:
             self._board.close()
-        with _writing(self._folder / "curves.png"):
-            draw_curves(self.rows, self._folder / "curves.png")
+        draw_curves(self.rows, self._folder / "curves.png")
 
 
 @contextmanager
@@ -107,11 +110,17 @@ def _is_row(row: Mapping[str, str]) -> bool:
 
 
 def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
-    """Loss and mAP over the steps, where matplotlib is installed and there is something to draw."""
-    if find_spec("matplotlib") is None or not rows:
+    """Loss and mAP over the steps, where matplotlib is installed and there is something to draw.
+
+    Raises:
+        ImageError: they cannot be written.
+    """
+    if not rows:
         return
-    figures = import_module("matplotlib.figure")
-    figure = figures.Figure(figsize=(9, 4), layout="constrained")
+    try:
+        figure = new_figure(9, 4)
+    except UnavailableError:
+        return
     left, right = figure.subplots(1, 2)
     for axes, names in ((left, ("loss", "location", "classification")), (right, ("map",))):
         for name in names:
@@ -122,6 +131,4 @@ def draw_curves(rows: list[dict[str, str]], path: Path) -> None:
         axes.set_title(names[0])
         axes.grid(visible=True, alpha=0.3)
     left.legend()
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=100)
-    write_whole(path, data.getvalue())
+    write_figure(figure, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +44,16 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     trouble = None
     for path in (folder / STATE, folder / PREVIOUS):
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             continue
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-            trouble = TrainingError(f"{path}: cannot be read: {str(error).splitlines()[0][:200]}")
-            continue
-        return state
+        except Exception as error:  # whatever torch meets in a damaged file
+            reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        else:
+            if isinstance(state, dict):
+                return state
+            reason = "it holds no state of a run"
+        trouble = TrainingError(f"{path}: cannot be read: {reason}")
     if trouble:
         raise trouble
     return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from ssdcam.training import run_folder
 from ssdcam.training.data import Batch, Order, PhotoStore, batches, steps_an_epoch
 from ssdcam.training.distributed import Share, joined, summed
 from ssdcam.training.ema import MovingAverage
+from ssdcam.training.hooks import Hooks, Progress
 from ssdcam.training.log import Log
 from ssdcam.training.loss import LossSums, Targets, multibox_loss, total_loss
 from ssdcam.training.norms import fold_norms, insert_norms
@@ -31,43 +32,9 @@ from ssdcam.training.schedule import lr_factor
 from ssdcam.training.settings import Settings, differences, settings_to_json
 from ssdcam.training.teacher import Teacher
 
-Evaluate = Callable[[Checkpoint], float | None]
-
 _FIGURES = ("loss", "location", "classification", "positives", "gradient")
 _STATE_FORMAT = 1
 _SAMPLE_STEPS = 32
-
-
-class Progress(NamedTuple):
-    """How far a run is."""
-
-    step: int
-    """Steps done, of all epochs."""
-    steps: int
-    epoch: int
-    epochs: int
-    loss: float
-    photos_per_second: float
-    best: float | None
-    """The best mAP so far."""
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """What the trainer calls.
-
-    Attributes:
-        evaluate: the mAP of a checkpoint, or None if it was told to stop before its end; in place of a function, None
-            evaluates nothing, and the newest checkpoint counts as the best.
-        progress: called after every step.
-        stop: asked before every step whether to save and return after it.
-        warn: told once of each photo that cannot be read any more.
-    """
-
-    evaluate: Evaluate | None = None
-    progress: Callable[[Progress], None] = lambda progress: None
-    stop: Callable[[], bool] = lambda: False
-    warn: Callable[[str], None] = lambda problem: None
 
 
 class Trainer:
@@ -175,9 +142,10 @@ class Trainer:
     def _other_differences(self, state: Mapping[str, Any]) -> list[str]:
         """What a state comes from that this run does not; states of old do not say all of it."""
         taught = self._teacher is not None
+        same_photos = state["photos"] == self._photos if "photos" in state else state["steps"] == self.steps
         same = {
             "classes or the network": state["spec"] == _spec_facts(self.spec),
-            "photos": state["steps"] == self.steps and state.get("photos", self._photos) == self._photos,
+            "photos": same_photos,
             "teacher": state.get("teacher", taught) == taught,
         }
         return [what for what, is_same in same.items() if not is_same]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import cv2
 import pytest
 import torch
 
+from ssdcam.benchmarking.report import Report
+from ssdcam.cli import bench_tables
 from ssdcam.detection.engines import ENGINES
 
 from ..media.sources.videos import make_video
@@ -161,6 +164,20 @@ def test_wrong_usage(arguments: list[str], code: int, said: str, tmp_path: Path)
     assert (done.code, done.out) == (code, ""), done.err
     assert len(done.complaints) == 1
     assert said in done.err
+
+
+def test_a_reader_that_leaves_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich would make exit code 1 of it."""
+
+    class NobodyReads(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    machine = {"cpu": "c", "cores": 1, "usable_cores": 1, "memory_gb": None, "os": "o", "gpu": [], "versions": {}}
+    report = Report(machine, {"model": "m", "network": "n", "video": None})
+    monkeypatch.setattr("sys.stdout", NobodyReads())
+    with pytest.raises(BrokenPipeError):
+        bench_tables.show(report.to_json())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

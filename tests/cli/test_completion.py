@@ -138,6 +138,7 @@ def offered(*words: str, cwd: Path | None = None) -> list[str]:
         (["video", "a.mp4", "--codec", "vp"], ["plain,vp9"]),
         (["webcam", "--records", "x"], ["file,x"]),
         (["weights", "info", "nosuch"], ["file,nosuch"]),
+        (["weights", "download", "faces-s"], ["plain,faces-slim"]),
         (["train", "--arch", "ultra"], ["plain,ultralight-faces"]),
         (["image", "--family", "caf"], ["plain,caffe"]),
         (["image", "--crops", "d"], ["dir,d"]),
@@ -172,6 +173,7 @@ def parameters(command: click.Command) -> Iterator[click.Parameter]:
 
 def test_whatever_names_a_file_or_a_model_completes() -> None:
     names = {"FILE", "DIR", "OUT", "PATH...", "INPUT...", "NAME|PATH", "DATA", "DATA...", "[DATA]"}
+    names |= {"IN", "NAME", "NAME...", "[VIDEO]", "auto|cpu|cuda|cuda:N|mps"}
     named = [parameter for parameter in parameters(group) if parameter.metavar in names]
     assert len(named) > 20
     for parameter in named:

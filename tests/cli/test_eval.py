@@ -174,6 +174,11 @@ class TestWrongUsage:
                 ["--ground-truth", "x", "--detections", "y", "-m", "m", "--max-det", "3"],
                 "--model, --max-det: means nothing",
             ),
+            (
+                ["--ground-truth", "x", "--detections", "y", "--family", "f", "--boxes", "voc", "--offline"],
+                "--family, --boxes, --offline: means nothing",
+            ),
+            (["--ground-truth", "x", "--detections", "y.jsonl", "--classes", " ,"], "--classes names no class"),
             (["x", "--metric", "best"], "'best' is not one of"),
         ],
     )

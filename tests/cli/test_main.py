@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
 import ssdcam as package
+from ssdcam.cli import console
 
 from .. import pictures
 from .commands import SCRIPT, Argument, Terminal, ssdcam
@@ -81,6 +84,7 @@ WRONG_USAGE: list[tuple[list[Argument], str]] = [
     (["weights"], "Missing command"),
     (["weights", "nosuch"], "No such command 'nosuch'"),
     (["image"], "Missing argument 'PATH...'"),
+    (["completion"], "Choose from: bash, zsh, fish \\(see"),
     (["image", "a.jpg", "--nosuch"], "No such option:? '?--nosuch"),
     (["image", "a.jpg", "-m"], "'-m' requires an argument"),
     # No model is called that.
@@ -100,6 +104,7 @@ WRONG_USAGE: list[tuple[list[Argument], str]] = [
     (["image", "a.jpg", *TINY, "--classes", " , "], "--classes names no class"),
     (["image", "a.jpg", *TINY, "--labels", "nosuch.txt"], "nosuch.txt"),
     (["image", "a.jpg", *TINY, "--labels", "two.txt"], "two.txt names 2 classes, but tiny.safetensors has 3"),
+    (["image", "a.jpg", "--labels", "two.txt"], "two.txt names 2 classes, but voc has 20"),
     (["image", "a.jpg", *TINY, "--engine", "caffe"], "'caffe' is not one of"),
     (["image", "a.jpg", *TINY, "--precision", "fp8"], "'fp8' is not one of"),
     (["image", "a.jpg", *TINY, "-o", "a.jpg"], "a.jpg"),
@@ -165,6 +170,34 @@ def test_what_cannot_be_read_is_one_line_and_exit_code_1(arguments: list[str], c
     assert run.err.startswith(f"error: {complaint}")
 
 
+@pytest.mark.parametrize("verbosity", ["-v", "-vv"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["image", "{}"],
+        ["image", "a.jpg", "-m", "{}"],
+        ["image", "a.jpg", "--records={}"],
+        ["video", "{}", "-o", "x.mp4"],
+        ["eval", "{}"],
+        ["boxes", "{}"],
+        ["bench", "{}", "--no-pipeline"],
+        ["weights", "info", "{}"],
+        ["weights", "list", "{}"],
+    ],
+)
+def test_no_complaint_holds_a_password(arguments: list[str], verbosity: str, folder: Path) -> None:
+    run = ssdcam(*(argument.format("rtsp://me:s3cret@10.0.0.7/live") for argument in arguments), verbosity)
+    assert run.code in (1, 2)
+    assert "s3cret" not in run.out + run.err
+    assert "rtsp://me:***@10.0.0.7/live" in run.complaints[0]
+
+
+def test_an_address_is_no_picture(folder: Path) -> None:
+    run = ssdcam("image", "https://example.org/a.jpg", "a.jpg")
+    assert (run.code, run.out) == (2, "")
+    assert run.complaints == ["error: https://example.org/a.jpg: is an address, not a file: save the picture first"]
+
+
 class TestVerbosity:
     """-q leaves errors, -qq nothing; -vv shows where an error comes from."""
 
@@ -215,6 +248,19 @@ class TestClosedStreams:
             ["bash", "-c", '"$0" image -m nosuch a.jpg 2>&1 >&- | true; exit ${PIPESTATUS[0]}', SCRIPT], check=False
         )
         assert done.returncode == 2
+
+
+def test_what_the_system_refuses_is_not_laid_at_the_door_of_stdout(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(context: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    main_module = import_module("ssdcam.cli.main")  # the package has a function of that name
+    monkeypatch.setattr(main_module.ssdcam, "invoke", refused)
+    monkeypatch.setattr(console.log, "propagate", True)
+    assert main_module.run(["doctor"]) == 1
+    assert caplog.messages == ["Cannot allocate memory"]
 
 
 def test_a_question_is_asked_on_stderr(folder: Path) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from ssdcam.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from ssdcam.cli import console, train
+from ssdcam.cli import console, train_setup
+from ssdcam.cli.train import command
+from ssdcam.cli.train_options import TrainOptions
 from ssdcam.training.log import read_log
 
 from ..checkpoints.families.small import save_faces
@@ -49,6 +51,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
     write_coco(folder, "train", 10, 0)
     write_coco(folder, "val", 4, 1)
+    (folder / "other.txt").write_text("unicorn\n")
+    (folder / "twice.txt").write_text("disc\nsquare\ndisc\n")
     return folder
 
 
@@ -117,15 +121,11 @@ def test_photos_that_cannot_be_read_are_named_and_cost_the_exit_code(model: Path
 
 
 def test_a_validation_set_that_shows_nothing_of_what_is_learnt(data: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert len(train._validation([data], (), "val", LABELS)) == 1
-    assert train._validation([data], (), "val", ("unicorn",)) == []
-
-
-def test_an_evaluation_heeds_the_stop(tmp_path: Path) -> None:
-    dataset = draw(tmp_path, 20)
-    assert train._scorer([dataset], "cpu", "voc", lambda: False)(tiny()) is not None
-    stops = iter([False, True])
-    assert train._scorer([dataset], "cpu", "voc", lambda: next(stops))(tiny()) is None
+    given = command.make_context("train", [str(data)]).params
+    del given["data"]
+    told = TrainOptions(**given)
+    assert len(train_setup.validation([data], told, LABELS)) == 1
+    assert train_setup.validation([data], told, ("unicorn",)) == []
 
 
 def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
@@ -166,8 +166,12 @@ def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
         (("{data}", "--arch", "yolo"), "architecture 'yolo' is none of"),
         (("{data}", "--arch", "ssd300-mobilenet-v1", "--arch-option", "width"), "--arch-option"),
         (("{data}", "-m", "{model}", "--arch", "ssd300-vgg16"), "give either -m or --arch"),
+        (("{data}", "--arch-option", "width=0.5"), "--arch-option is for --arch"),
         (("{data}", "-m", "{model}", "--classes", " ,"), "--classes names no class"),
         (("{data}", "-m", "{model}", "--classes", "disc,sqare"), "the data has no 'sqare'; it has disc, square"),
+        (("{data}", "-m", "{model}", "--labels", "{data}/twice.txt"), "twice.txt: names 'disc' more than once"),
+        (("{data}", "-m", "{model}", "--labels", "{data}/other.txt"), "the data has none of its classes; it has disc"),
+        (("{data}", "-m", "{model}", "--batch", "65536"), "--batch 65536 is too large for 10 photos: pass 10 at most"),
         (("{data}", "-m", "{model}", "--no-augment", "--mosaic", "0.5"), "--mosaic"),
         (("{data}", "-m", "{model}", "--split", "test"), "no part 'test'"),
         (("{data}", "-m", "{model}", "--precision", "fp16", "--device", "cpu"), "needs a CUDA device"),

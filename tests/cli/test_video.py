@@ -581,6 +581,8 @@ def test_the_input_is_never_overwritten(tmp_path: Path, clip: Path, way: str) ->
         ("-o", "no/such/out.mp4"),
         ("-o", ""),
         ("--records", "r.xml"),
+        ("--records", "r.json", "--stats", "./r.json"),
+        ("-o", "out.mp4", "--stats", "out.mp4"),
         ("--resume",),
     ],
     ids=str,
@@ -625,13 +627,15 @@ def test_resume_notices_other_options(tmp_path: Path, clip: Path, suffix: str) -
     source = shutil.copy(clip, tmp_path / f"in{suffix}")
     out = tmp_path / "out" / source.name
     command = ("video", source, "-o", f"{out.parent}/", "--resume")
-    assert run(*command, "--end", "0.5").returncode == 0
+    half = ("--end", "0.5")
+    assert run(*command, *half).returncode == 0
     before = out.read_bytes()
-    for changed in (("--end", "0.6"), (), ("--end", "0.5", "--score", "0.4"), ("--end", "0.5", "--crf", "30")):
+    others = (("--score", "0.4"), ("--crf", "30"), ("--precision", "fp32"))
+    for changed in (("--end", "0.6"), (), *((*half, *other) for other in others)):
         done = run(*command, *changed)
         assert (done.returncode, done.stdout) == (2, "")
         assert f"{out}: was not made with these options" in one_line(done.stderr)
-    assert run(*command, "--end", "0.5", "--batch", "2").stdout == "1 of 1 already done\n"
+    assert run(*command, *half, "--batch", "2").stdout == "1 of 1 already done\n"
     assert out.read_bytes() == before
 
     done = run(*command, "--end", "0.6", "-y")

@@ -188,6 +188,7 @@ def test_a_source_that_is_not_there(camera: str) -> None:
         ("-o", "clip.mp4", "-y"),
         ("-o", "out.webm", "--codec", "h264"),
         ("--records", "x.xml"),
+        ("-o", "out.mp4", "--stats", "out.mp4"),
     ],
     ids=str,
 )

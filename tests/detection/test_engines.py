@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from ssdcam.cli import console
+from ssdcam.cli import console, options
 from ssdcam.detection import engines
 from ssdcam.detection.engines import AUTO, ENGINES, EngineName, PrecisionName, start
 from ssdcam.errors import CheckpointError, UnavailableError, WrongUsageError
@@ -46,6 +46,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Here:
 
 
 def test_the_names_are_the_same_everywhere() -> None:
+    assert set(options.ENGINES) == set(ENGINES)
     assert {"auto", *ENGINES} == set(get_args(EngineName))
     assert {"auto", *(p for kind in ENGINES.values() for own in kind.precisions.values() for p in own)} == set(
         get_args(PrecisionName)
@@ -84,8 +85,13 @@ def test_what_auto_takes(here, installed, places, device, precision, expected):
 
 def test_nothing_has_the_precision(here):
     here.set(installed=["torch"], places=["cpu"])
-    with pytest.raises(UnavailableError, match="no engine that is installed computes in int8 on cpu"):
-        start("auto", None, "cpu", "int8")
+    advice = r"; pip install 'ssdcam\[openvino\]' or 'ssdcam\[onnxruntime\]'$"
+    for device, where in (("cpu", " on cpu"), ("auto", "")):
+        with pytest.raises(UnavailableError, match=f"no engine that is installed computes in int8{where}{advice}"):
+            start("auto", None, device, "int8")
+    here.set(installed=list(ENGINES), places=["cuda"])
+    with pytest.raises(UnavailableError, match=r"computes in int8 on cuda$"):
+        start("auto", None, "cuda", "int8")
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ class TestCache:
         assert only(system.check_cache()).status in ("ok", "warning")  # warning: where the disk is nearly full
         assert list(tmp_path.iterdir()) == []
 
-    @pytest.mark.parametrize("home", ["{}/file/cache", "/proc/ssdcam", "/dev/null"])
+    @pytest.mark.parametrize("home", ["{}/file/cache", "/proc/ssdcam", "/dev/null", "{}/" + "x" * 300])
     def test_one_that_cannot_be_written(self, home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "file").touch()
         monkeypatch.setenv("SSDCAM_HOME", home.format(tmp_path))
@@ -153,7 +153,7 @@ class TestCache:
         assert "SSDCAM_HOME" in finding.remedy
 
 
-@pytest.mark.parametrize(("value", "text"), [("1", "SSDCAM_OFFLINE is set"), ("", "needs none")])
+@pytest.mark.parametrize(("value", "text"), [("1", "SSDCAM_OFFLINE is set"), ("", "needs none"), ("0", "needs none")])
 def test_network(value: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSDCAM_OFFLINE", value)
     assert text in only(system.check_network()).text

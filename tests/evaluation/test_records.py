@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ssdcam.datasets import Dataset
+from ssdcam.detections import Detections
 from ssdcam.errors import RecordError
 from ssdcam.evaluation.records import meet, read_found, select
 from ssdcam.records import Record, open_records
@@ -33,6 +34,13 @@ def test_every_format(target: str, tmp_path: Path) -> None:
     assert result.detections[2].labels == ("bee", "ant")
     assert result.problems == ()
     assert result.labels == (LABELS if target.endswith(".json") or prefix == "yolo" else None)
+
+
+def test_labels_that_yolo_holds_as_escapes(tmp_path: Path) -> None:
+    labels = ("a\nb", "c\u2028d")
+    with open_records(f"yolo:{tmp_path}", labels=labels) as writer:
+        writer.write(replace(record("photos/c.jpg"), detections=Detections.empty()))
+    assert read_found(f"yolo:{tmp_path}", DATA, tmp_path).labels == labels
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ssdcam.checkpoints.checkpoint import METADATA_KEY, Checkpoint, spec_to_json
 from ssdcam.checkpoints.labels import read_labels
 from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.cli.console import printable
-from ssdcam.cli.train import _with_boxes
+from ssdcam.cli.train_setup import with_boxes
 from ssdcam.datasets import open_dataset
 from ssdcam.detection.torch_engine import load_network
 from ssdcam.errors import SsdcamError
@@ -136,7 +136,7 @@ class Kinds:
 
         def read(tree: Any) -> None:
             path.write_bytes(as_json(tree))
-            ends_well(lambda: _with_boxes(self.tiny.spec, path), path)
+            ends_well(lambda: with_boxes(self.tiny.spec, path), path)
 
         return spec_to_json(self.tiny.spec)["boxes"], read
 

@@ -24,12 +24,13 @@ from ssdcam.training import run_folder
 from ssdcam.training.augment import Augmentation
 from ssdcam.training.data import batches
 from ssdcam.training.distributed import Share
+from ssdcam.training.hooks import Hooks
 from ssdcam.training.log import Log, read_log
 from ssdcam.training.loss import LossFigures
 from ssdcam.training.optimizer import freeze
 from ssdcam.training.schedule import lr_factor
 from ssdcam.training.teacher import Teacher
-from ssdcam.training.trainer import Hooks, Trainer
+from ssdcam.training.trainer import Trainer
 from ssdcam.training.transfer import fresh, retarget, transfer
 
 from .scenes import assert_same, draw, quick, store, tiny, weights
@@ -128,6 +129,27 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, photos):
         run_folder.load_state(tmp_path)
 
 
+def test_whatever_damage_a_state_has_is_told(tmp_path):
+    run_folder.save_state(tmp_path, {"step": 2, "weights": torch.arange(100.0)})
+    path = tmp_path / run_folder.STATE
+    whole, dice = path.read_bytes(), random.Random(0)
+    damaged = [b"\0" * len(whole), b"\x80\x02.", b"\x80\x02N.", b"PK\x03\x04", b"\x80\x04]q\0a."]
+    for _ in range(300):
+        data = bytearray(whole if dice.random() < 0.5 else b"\x80\x02}q\0X\x04\0\0\0stepq\x01K\x02s.")
+        for _ in range(dice.randint(1, 3)):
+            data[dice.randrange(len(data))] = dice.randrange(256)
+        damaged.append(bytes(data))
+    told = []
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            run_folder.load_state(tmp_path)
+        except TrainingError as error:
+            told.append(str(error))
+    assert len(told) > 100
+    assert all(line.startswith(f"{path}: cannot be read: ") for line in told)
+
+
 def test_a_state_runs_no_code(tmp_path):
     class Evil:
         def __reduce__(self):
@@ -146,6 +168,8 @@ def test_another_run_is_not_resumed(tmp_path, photos):
     trained(tmp_path, photos, settings)
     with pytest.raises(TrainingError, match=r"lr was 0\.001, not 0\.1"):
         Trainer(tiny(), photos, replace(settings, lr=0.1), tmp_path).resume()
+    with pytest.raises(TrainingError, match=r"otherwise: epochs was 1, not 2; say what"):
+        Trainer(tiny(), photos, replace(settings, epochs=2), tmp_path).resume()
     with pytest.raises(TrainingError, match="classes or the network changed"):
         Trainer(tiny(("x", "y")), photos, settings, tmp_path).resume()
     with pytest.raises(TrainingError, match="photos changed"):
@@ -243,6 +267,25 @@ def test_tensorboard(tmp_path, photos):
     assert [event.step for event in events.Scalars("map")] == [3, 6]
     written = [float(row["loss"]) for row in read_log(tmp_path / "log.csv") if row["loss"]]
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(written, rel=1e-4)
+
+
+@pytest.mark.parametrize("package", ["tensorboard", "matplotlib"])
+def test_a_package_that_is_there_and_broken_is_done_without(package, tmp_path, monkeypatch):
+    for name in [
+        name for name in sys.modules if name.partition(".")[0] == package or "torch.utils.tensorboard" in name
+    ]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / f"{package}.py").write_text("raise ImportError('built for another Python')")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    log = Log(run)
+    log.write({"step": 1, "loss": 1.0})
+    log.close()
+    assert len(read_log(run / "log.csv")) == 1
+    assert {path.name for path in run.iterdir()} <= {"log.csv", "tensorboard", "curves.png"} - {
+        {"tensorboard": "tensorboard", "matplotlib": "curves.png"}[package]
+    }
 
 
 def _interrupt_after(step):

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from ssdcam.training.distributed import find_share
+from ssdcam.training.hooks import Hooks
 from ssdcam.training.loss import LossFigures
-from ssdcam.training.trainer import Hooks, Trainer
+from ssdcam.training.trainer import Trainer
 
 from .scenes import draw, quick, store, tiny
 

@@ -6,10 +6,10 @@ import re
 import threading
 from collections.abc import Callable
 
+from ssdcam.addresses import is_url
 from ssdcam.media.sources.camera import CameraSource
 from ssdcam.media.sources.devices import Camera, Mode, list_cameras
 from ssdcam.media.sources.file import FileSource
-from ssdcam.media.sources.names import is_url, redact
 from ssdcam.media.sources.paced import PacedSource
 from ssdcam.media.sources.source import Source
 from ssdcam.media.sources.stream import StreamSource
@@ -22,10 +22,8 @@ __all__ = [
     "PacedSource",
     "Source",
     "StreamSource",
-    "is_url",
     "list_cameras",
     "open_source",
-    "redact",
 ]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from ssdcam.addresses import redact
 from ssdcam.detections import Image
 from ssdcam.errors import SourceError
 from ssdcam.media.sources.decoder import Decoder
 from ssdcam.media.sources.live import LiveSource
-from ssdcam.media.sources.names import redact
 from ssdcam.media.sources.paced import Pacer
 
 # RTSP over TCP where the server can: over UDP, pictures break up on the smallest loss.

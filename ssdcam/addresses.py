@@ -1,4 +1,4 @@
-"""Names of sources, as typed and as shown."""
+"""Addresses of cameras and streams, as typed and as shown. On the ground floor: standard library only."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssdcam.media.sources.names import is_url, redact
+from ssdcam.addresses import is_url, redact
 
 # Passwords as people type them: whatever a keyboard has, escaped or not; control characters aside.
 PASSWORDS = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=30)
