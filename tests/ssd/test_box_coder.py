@@ -62,7 +62,7 @@ def test_limit_of_the_exponent():
 
 @pytest.mark.parametrize("flat", [[0.5, 0.5, 0, 0.1], [0.5, 0.5, 0.1, 0], [0.5, 0.5, -0.1, 0.1], [0.5, 0.5, np.nan, 1]])
 def test_boxes_without_area_cannot_be_encoded(flat):
-    with pytest.raises(ValueError, match="^boxes must have positive width and height to be encoded$"):
+    with pytest.raises(ValueError, match=r"^boxes must have positive width and height to be encoded$"):
         encode(torch.tensor([flat]), torch.tensor([[0.5, 0.5, 0.1, 0.1]]), CODING)
 
 
