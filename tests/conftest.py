@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 import ssdcam
 from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
@@ -16,6 +16,7 @@ from ssdcam.ssd.architectures import build_network, new_spec
 
 # The time of one example says nothing on a machine that others use too.
 settings.register_profile("ssdcam", deadline=None)
+settings.register_profile("mutation", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 settings.load_profile("ssdcam")
 
 

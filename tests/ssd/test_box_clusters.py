@@ -62,6 +62,10 @@ def test_the_same_by_seed_and_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None
     shapes = random_shapes(1, 300)
     whole = cluster(shapes, 7, seed=3)
     assert not np.array_equal(whole, cluster(shapes, 7, seed=4))
+    assert np.array_equal(cluster(shapes, 7), cluster(shapes, 7, seed=0))
+    assert (
+        cluster_layout(shapes, PAPER) == cluster_layout(shapes, PAPER, seed=0) != cluster_layout(shapes, PAPER, seed=1)
+    )
     monkeypatch.setattr(box_clusters, "_AT_ONCE", 50)
     np.testing.assert_array_equal(whole, cluster(shapes, 7, seed=3))
 
@@ -143,6 +147,13 @@ def test_caffes_steps_that_do_not_fill_the_picture() -> None:
     corners = to_corners(torch.from_numpy(default_boxes(PAPER)).double())
     dense = pairwise_iou(torch.from_numpy(truths), corners).amax(dim=1)
     np.testing.assert_allclose(best_overlaps(truths, PAPER).best, dense.numpy(), rtol=1e-9)
+
+
+def test_cells_that_leave_a_margin() -> None:
+    truths = random_truths(7, 300)
+    layout = BoxLayout((FeatureMapBoxes(3, 4, ((0.3, 0.2), (0.5, 0.5)), (0.2, 0.25)),))
+    dense = pairwise_iou(torch.from_numpy(truths), to_corners(torch.from_numpy(default_boxes(layout)).double()))
+    np.testing.assert_allclose(best_overlaps(truths, layout).best, dense.amax(dim=1).numpy(), rtol=1e-9)
 
 
 def relative(path: Path, split: str) -> np.ndarray:

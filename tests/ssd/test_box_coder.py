@@ -62,8 +62,19 @@ def test_limit_of_the_exponent():
 
 @pytest.mark.parametrize("flat", [[0.5, 0.5, 0, 0.1], [0.5, 0.5, 0.1, 0], [0.5, 0.5, -0.1, 0.1], [0.5, 0.5, np.nan, 1]])
 def test_boxes_without_area_cannot_be_encoded(flat):
-    with pytest.raises(ValueError, match="positive width and height"):
+    with pytest.raises(ValueError, match=r"^boxes must have positive width and height to be encoded$"):
         encode(torch.tensor([flat]), torch.tensor([[0.5, 0.5, 0.1, 0.1]]), CODING)
+
+
+def test_leading_axes_are_kept():
+    boxes, defaults = torch.rand(2, 3, 5, 4) + 0.1, torch.rand(2, 3, 5, 4) + 0.1
+    for whole, part in [
+        (encode(boxes, defaults, CODING), encode(boxes[1, 2], defaults[1, 2], CODING)),
+        (decode(boxes, defaults, CODING), decode(boxes[1, 2], defaults[1, 2], CODING)),
+        (to_centres(boxes), to_centres(boxes[1, 2])),
+        (to_corners(boxes), to_corners(boxes[1, 2])),
+    ]:
+        np.testing.assert_array_equal(whole[1, 2], part)
 
 
 @given(boxes_of)

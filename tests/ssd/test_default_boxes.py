@@ -13,8 +13,10 @@ from ssdcam.ssd.default_boxes import (
     BoxLayout,
     FeatureMapBoxes,
     default_boxes,
+    layout_faces,
     layout_from_scales,
     layout_from_sizes,
+    layout_ssdlite,
     layout_tensorflow,
     paper_scales,
     paper_shapes,
@@ -133,6 +135,30 @@ def test_tensorflow_layout():
         layout.maps[0].shapes, [(0.1, 0.1), (0.2 * 2**0.5, 0.2 / 2**0.5), (0.2 / 2**0.5, 0.2 * 2**0.5)]
     )
     assert layout.maps[-1].shapes[-1] == pytest.approx(((0.95 * 1.0) ** 0.5,) * 2)
+
+
+def test_ssdlite_layout():
+    """torchvision's DefaultBoxGenerator for SSDLite320: scales 0.2 to 0.95 and 1, ratios 2 and 3 everywhere."""
+    layout = layout_ssdlite([(20, 20), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)])
+    assert layout.boxes_per_cell == (6,) * 6
+    assert (layout.num_boxes, layout.clip) == (3234, "size")
+    scales = [0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0]
+    for m, scale, following in zip(layout.maps, scales, scales[1:], strict=False):
+        w, h = np.array(m.shapes).T
+        np.testing.assert_allclose(w / h, [1, 1, 2, 1 / 2, 3, 1 / 3])
+        np.testing.assert_allclose(w * h, [scale**2, scale * following, *[scale**2] * 4])
+
+
+def test_faces_layout():
+    """Squares of fixed sides in pixels of the input, whatever its shape, clipped to it."""
+    layout = layout_faces((240, 320), [(30, 40), (15, 20), (8, 10), (4, 5)])
+    assert (layout.num_boxes, layout.clip) == (4420, "centre")
+    for m, sides in zip(layout.maps, [(10, 16, 24), (32, 48), (64, 96), (128, 192, 256)], strict=True):
+        np.testing.assert_allclose(np.array(m.shapes) * (320, 240), np.array([sides, sides]).T)
+        assert m.step == (1 / m.columns, 1 / m.rows)
+    assert (layout.maps[2].rows, layout.maps[2].columns) == (8, 10)
+    with pytest.raises(ValueError, match="zip"):
+        layout_faces((240, 320), [(30, 40), (15, 20), (8, 10)])
 
 
 def test_sizes_in_pixels_stay_square_on_an_input_that_is_not():
