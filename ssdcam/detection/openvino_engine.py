@@ -242,7 +242,7 @@ def from_torch(network: torch.nn.Module, example: torch.Tensor) -> openvino.Mode
 def round_plainly(model: openvino.Model) -> None:
     """Say ``ceil`` where torch's own rounding is just that: OpenVINO computes what follows torch's not in int8.
 
-    They differ where a last window would begin behind the picture, which torch leaves out. Height and width must be fixed.
+    They differ where a last window would begin behind the picture, which torch leaves out. Height and width are fixed.
     """
     for pool in (node for node in model.get_ops() if node.get_type_name() == "MaxPool"):
         how = pool.get_attributes()
