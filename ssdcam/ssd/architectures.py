@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from math import log
 
 import torch
@@ -227,7 +228,9 @@ def map_sizes(name: str, input_size: tuple[int, int], options: Mapping[str, floa
 
 
 def _build_backbone(arch: Architecture, options: Mapping[str, float]) -> nn.Module:
-    try:
-        return arch.backbone(**options)
-    except TypeError as error:
-        raise ValueError(f"options {dict(options)} do not suit the architecture: {error}") from error
+    parameters = signature(arch.backbone).parameters.values()
+    known = [parameter.name for parameter in parameters if isinstance(parameter.default, int | float)]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"the architecture has no option {name!r}: it has {', '.join(known) or 'none'}")
+    return arch.backbone(**options)

@@ -228,7 +228,7 @@ def test_kinds_of_numbers(
     [
         # Nonsense that only shows when the network is built or run.
         ("architecture", "ssd9000", "architecture 'ssd9000' is none of ssd300-vgg16, "),
-        ("options.depth", 3, "do not suit the architecture"),
+        ("options.depth", 3, "the architecture has no option"),
         ("options.width", 0.2, "do not fit"),
         ("options.width", 1e30, "cannot be built"),
         ("options.width", -1, "cannot be built"),

@@ -66,7 +66,7 @@ def test_an_input_that_leaves_no_last_map_is_refused():
 def test_unknown_architectures_and_options_are_refused():
     with pytest.raises(ValueError, match="'ssd' is none of ssd300-vgg16, ssd512-vgg16, ssd300-mobilenet-v1"):
         new_spec("ssd", names(1))
-    with pytest.raises(ValueError, match="do not suit the architecture"):
+    with pytest.raises(ValueError, match="the architecture has no option"):
         new_spec("ssd300-vgg16", names(1), options={"width": 2})
     with pytest.raises(ValueError, match="width 0 cannot be built"):
         new_spec("ssd300-mobilenet-v1", names(1), options={"width": 0})
