@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from threading import Event, Lock, Thread
 from typing import Any, Protocol
@@ -126,7 +126,7 @@ class Pipeline:
         self._failure: Exception | None = None
         self._failing = Lock()
         self._frames: Channel[Frame] = Channel(
-            1 if source.live else max(_DEPTH, 2 * self._batch), self._stop, newest=source.live
+            1 if source.live else max(_DEPTH, self._batch), self._stop, newest=source.live
         )
         self._results: Channel[Result] = Channel(max(_DEPTH, self._batch), self._stop)
         self._threads = [
@@ -220,6 +220,8 @@ class Pipeline:
             batch = np.empty((len(frames), *detector.spec.input_size, 3), np.uint8)
             for slot, frame in zip(batch, frames, strict=True):
                 frame.resize_into(slot)
+        if self._drawn:  # what they were made of is memory that nobody needs any more
+            frames = [replace(frame, picture=frame.image) for frame in frames]
         with self.timing.stage("inference"):
             return _Begun(frames, detector, detector.submit(batch))
 
