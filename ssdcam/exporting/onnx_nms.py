@@ -27,7 +27,9 @@ _BEST_OF_ALL = """
 """
 
 # NonMaxSuppression takes every group for a picture of its own, and its result becomes a mask: the order in which it
-# names what it keeps does not matter, and nothing behind it has a size that depends on the picture.
+# names what it keeps does not matter, and nothing behind it has a size that depends on the picture. Boxes are taken by
+# GatherElements: of GatherND OpenVINO makes a Broadcast of what is gathered from, and with that behind them it (2026.4)
+# computes some networks in 8-bit integers wrongly.
 _NMS = """
 <ir_version: {ir_version}, opset_import: ["" : {opset}]>
 nms (float[batch, {boxes}, 4] all_boxes, float[batch, {boxes}, {labels}] all_scores) =>
@@ -44,7 +46,8 @@ nms (float[batch, {boxes}, 4] all_boxes, float[batch, {boxes}, {labels}] all_sco
 {{
   {best}
   place_index = Unsqueeze(places, last)
-  candidates = GatherND<batch_dims = 1>(all_boxes, place_index)
+  place_of_side = Concat<axis = 2>(place_index, place_index, place_index, place_index)
+  candidates = GatherElements<axis = 1>(all_boxes, place_of_side)
   boxes_in = Reshape(candidates, boxes_of_group)
   scores_in = Reshape(candidate_scores, scores_of_group)
   kept = NonMaxSuppression(boxes_in, scores_in, before, iou, below)
@@ -66,7 +69,8 @@ nms (float[batch, {boxes}, 4] all_boxes, float[batch, {boxes}, {labels}] all_sco
   top_classes = GatherElements<axis = 1>(candidate_classes, top)
   class_ids = Where(there, top_classes, no_class)
   top_index = Unsqueeze(top, last)
-  top_boxes = GatherND<batch_dims = 1>(candidates, top_index)
+  top_of_side = Concat<axis = 2>(top_index, top_index, top_index, top_index)
+  top_boxes = GatherElements<axis = 1>(candidates, top_of_side)
   there_box = Unsqueeze(there, last)
   boxes = Where(there_box, top_boxes, zero)
 }}

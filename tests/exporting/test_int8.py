@@ -45,10 +45,16 @@ def files(format_name, tiny_checkpoint, photos, tmp_path_factory):
     """The tiny detector in a format: without NMS in float, without and with NMS in integers, and what was said."""
     folder = tmp_path_factory.mktemp("int8")
     made = {}
+    newest = {"opset": 23} if format_name == "onnx" else {}
     for name, options in {
         "float": {},
         "plain": {"precision": "int8", "calibrate": photos},
-        "nms": {"precision": "int8", "calibrate": iter(photos), "nms": choose(tiny_checkpoint.spec, score=0.3)},
+        "nms": {
+            "precision": "int8",
+            "calibrate": iter(photos),
+            "nms": choose(tiny_checkpoint.spec, score=0.3),
+            **newest,
+        },
     }.items():
         path = folder / f"{name}{SUFFIXES[format_name]}"
         made[name] = path, export_checkpoint(tiny_checkpoint, path, format_name, **options)
@@ -94,6 +100,15 @@ def test_what_a_file_says_of_itself(files):
     facts = read_facts(files["nms"][0])
     assert facts["precision"] == "int8"
     assert json.loads(facts["nms"])["score"] == 0.3
+
+
+def test_an_opset_that_was_asked_for(files, format_name):
+    if format_name == "openvino":
+        pytest.skip("OpenVINO's files have none")
+    onnx = pytest.importorskip("onnx")
+    versions = [[one.version for one in onnx.load(files[name][0]).opset_import] for name in ("float", "plain", "nms")]
+    assert versions[0] == versions[1]
+    assert versions[2] == [23]
 
 
 def test_a_smaller_file(files, format_name, tiny_checkpoint):
