@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssdcam.checkpoints.published import EMBEDDED_FACTS, PUBLISHED, Facts, Published
-from ssdcam.checkpoints.resolve import EMBEDDED, no_such, obtain
+from ssdcam.checkpoints.resolve import EMBEDDED, embedded_file, no_such, obtain
 from ssdcam.errors import CheckpointError, WrongUsageError
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def all_known() -> list[Known]:
 
 
 def _embedded(name: str) -> Known:
-    with resources.as_file(resources.files("ssdcam.weights") / f"{name}.safetensors") as path:
+    with embedded_file(name) as path:
         return Known(name, EMBEDDED_FACTS[name], path.stat().st_size / 1e6, None, None)
 
 

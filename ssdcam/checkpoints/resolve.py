@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib import resources
@@ -108,6 +109,15 @@ def obtain(published: Published, *, offline: bool = False, progress: Progress | 
     return path
 
 
+def embedded_file(name: str) -> AbstractContextManager[Path]:
+    """The file of an embedded detector; where Python runs in a clone, which hides what is installed, the clone's."""
+    try:
+        folder = resources.files("ssdcam.weights")
+    except ModuleNotFoundError:
+        folder = Path(__file__).parents[2] / "weights"
+    return resources.as_file(folder / f"{name}.safetensors")
+
+
 def _find_published(model: str | Path) -> Published | None:
     """An existing file wins over a name."""
     return None if _is_file(Path(model)) else PUBLISHED.get(str(model))
@@ -117,7 +127,7 @@ def _open(model: str | Path | None, family: str | None, boxes: BoxSizes | None, 
     if model is None or (str(model) in EMBEDDED and not _is_file(Path(model))):
         name = str(model or EMBEDDED[0])
         _refuse_choices(name, family, boxes)
-        with resources.as_file(resources.files("ssdcam.weights") / f"{name}.safetensors") as path:
+        with embedded_file(name) as path:
             return load_checkpoint(path)
     if published := _find_published(model):
         _refuse_choices(model, family, boxes)

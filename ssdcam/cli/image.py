@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=options.Folder(),
     metavar="DIR",
     help="Write annotated copies there, under their own names.",
 )
@@ -63,7 +63,9 @@ def command(
     session.refuse_addresses(paths, "is an address, not a file: save the picture first")
     pictures: Iterable[Picture | ImageError] = find_pictures(_arguments(paths))
     folder = PictureFolder(output, overwrite=yes) if output else None
-    existing = session.check_files(options.files_read(detection), records)
+    existing = session.check_files(
+        options.files_read(detection), records, None, [place for place in (output, crops) if place]
+    )
     if "-" not in paths:
         pictures = list(pictures)
         if folder:

@@ -33,7 +33,7 @@ _COMMANDS = {
 }
 
 
-_STOPPERS = (signal.SIGINT, signal.SIGTERM)
+_STOPPERS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 # What a full or broken file says that stdout leads to. Errors of other files name them or are known where they arise.
 _OF_STDOUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
@@ -67,16 +67,17 @@ def ssdcam(ctx: click.Context) -> None:
 
 
 class _Terminated(BaseException):
-    """SIGTERM arrived; like KeyboardInterrupt, it is nobody's error to catch."""
+    """SIGTERM arrived, or SIGHUP; like KeyboardInterrupt, it is nobody's error to catch. It holds the signal."""
 
 
 def main() -> NoReturn:
-    """Run the command line and leave with its exit code: 0 done, 1 failed, 2 wrong usage, 130 and 143 stopped."""
+    """Run the command line and leave with its exit code: 0 done, 1 failed, 2 wrong usage, 129, 130 and 143 stopped."""
     if completing.VARIABLE in os.environ:
         sys.exit(completing.answer(ssdcam))
     console.start()
     for number in _STOPPERS:
-        signal.signal(number, _stop)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _stop)
     code = run(sys.argv[1:])
     for number in _STOPPERS:  # the work is done: nothing is left to say about them
         signal.signal(number, signal.SIG_DFL)
@@ -108,8 +109,8 @@ def run(arguments: list[str]) -> int:
         return 0
     except (KeyboardInterrupt, click.Abort):
         return 130
-    except _Terminated:
-        return 143
+    except _Terminated as end:
+        return 128 + int(end.args[0])
     except ImportError as error:  # of what cannot be done without; what can be says so itself
         return _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
     except Exception as error:
@@ -132,4 +133,4 @@ def _stop(signum: int, frame: FrameType | None) -> None:
     """End the run, once: a second signal must not break into the closing of files, which takes a moment."""
     for number in _STOPPERS:
         signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt if signum == signal.SIGINT else _Terminated
+    raise KeyboardInterrupt if signum == signal.SIGINT else _Terminated(signum)

@@ -200,9 +200,23 @@ records = click.option(
     help="Write records there: x.jsonl, x.csv, x.json (COCO), voc:DIR or yolo:DIR.",
 )
 
+
+class Folder(click.Path):
+    """A folder, there or to be made; an empty name, as of a variable that is not set, is none."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See :meth:`click.ParamType.convert`."""
+        if value == "":
+            self.fail("an empty name is no folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 crops = click.option(
     "--crops",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=Folder(),
     metavar="DIR",
     help="Cut every object out into a file there.",
 )

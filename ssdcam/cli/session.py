@@ -275,7 +275,7 @@ def check_files(
             raise WrongUsageError(f"{file}: is an input; give another name")
     taken = {_whole(output) for output in outputs}
     for file in files:
-        if _whole(file) in taken and (is_file(file) or not exists(file)):
+        if _whole(file) in taken and (is_file(file) or is_folder(file) or not exists(file)):
             raise WrongUsageError(f"{file}: two outputs cannot have one name")
         taken.add(_whole(file))
     return [file for file in files if is_file(file)]  # what is no regular file, such as /dev/null, loses nothing

@@ -74,10 +74,12 @@ def prepared(form: Form[Made, Ready], name: str, make: Callable[[], Made]) -> Re
     found = find(form, name)
     if found is not None:
         return found
-    note(f"{form.engine}: preparing this network; it is kept in {form.folder} and starts faster from then on")
+    note(f"{form.engine}: preparing this network, to be kept in {form.folder}: it starts faster from then on")
     made = make()
-    with suppress(OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
+    try:
         _keep(form, name, made)
+    except (OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
+        note(f"{form.engine}: it cannot be kept in {form.folder}, and will be prepared again the next time")
     return form.open(made)
 
 

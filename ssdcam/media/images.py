@@ -59,6 +59,9 @@ def find_pictures(
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
             yield ImageError(f"{argument}: {_reason(error)}")
             continue
+        except RecursionError:
+            yield ImageError(f"{argument}: leads through folders that lie too deep in one another; name one of them")
+            continue
         if not pictures:
             yield ImageError(f"{argument}: {f'holds no {what}' if is_folder(Path(argument)) else 'matches no file'}")
         yield from pictures

@@ -84,6 +84,7 @@ def plan_videos(
     place, as_folder = Path(output), output.endswith(_SLASHES)
     if several and place.suffix.lower() in CONTAINERS and not is_folder(place) and not as_folder:
         raise WrongUsageError(f"{output}: several inputs need a folder to go to, and this names a video file")
+    videos = list({video.path: video for video in videos}.values())  # one that is named twice is written once
     in_folder = several or is_folder(place) or as_folder
     if in_folder:
         try:
