@@ -223,7 +223,7 @@ def best_overlaps(truths: Floats, layout: BoxLayout) -> Overlaps:
         block = max(1, _AT_ONCE // (len(m.shapes) if one_place else m.num_boxes))
         for i in range(0, len(truths), block):
             best[number, i : i + block] = _best_on_map(truths[i : i + block], grid, m, one_place)
-    return Overlaps(best.max(axis=0, initial=0), best.argmax(axis=0))
+    return Overlaps(best.max(axis=0), best.argmax(axis=0))
 
 
 def _best_on_map(truths: Floats, grid: Floats, m: FeatureMapBoxes, one_place: bool) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,9 +44,8 @@ def random_shapes(seed: int, count: int) -> np.ndarray:
 
 
 def random_truths(seed: int, count: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
     sides = random_shapes(seed, count)
-    low = rng.uniform(0, 1 - sides)
+    low = np.random.default_rng(seed + 1).uniform(0, 1 - sides)  # not the shapes' numbers again
     return np.concatenate([low, low + sides], axis=1)
 
 
@@ -89,14 +89,25 @@ def test_degenerate_data(shapes: list[tuple[float, float]], expected: list[tuple
     assert layout.num_boxes <= PAPER.num_boxes
 
 
-@pytest.mark.parametrize("m", PAPER.maps)
-def test_what_is_sure_is_the_worst_of_all_places(m: FeatureMapBoxes) -> None:
-    for w, h in [(0.05, 0.1), (0.3, 0.3), (0.7, 0.45), (0.95, 1.0)]:
-        x, y = (np.linspace(side / 2, 1 - side / 2, 301) for side in (w, h))
-        dx = np.abs(x[:, None] - (np.arange(m.columns) + 0.5) * m.step[0]).min(axis=1).max()
-        dy = np.abs(y[:, None] - (np.arange(m.rows) + 0.5) * m.step[1]).min(axis=1).max()
-        common = max(w - dx, 0) * max(h - dy, 0)
-        assert sure_overlap(np.array([[w, h]]), m)[0] == pytest.approx(common / (2 * w * h - common), abs=0.02)
+@given(
+    cells=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    spread=st.sampled_from([0.8, 1, 1.07]),
+    shapes=st.lists(st.tuples(*[st.floats(0.2, 1.1)] * 2), min_size=1, max_size=4),
+)
+def test_what_is_sure_is_the_worst_of_all_places(
+    cells: tuple[int, int], spread: float, shapes: list[tuple[float, float]]
+) -> None:
+    m = FeatureMapBoxes(*cells, ((0.5, 0.5),), (spread / cells[1], spread / cells[0]))
+    expected = []
+    for w, h in shapes:
+        off = []
+        for side, count, step in ((w, m.columns, m.step[0]), (h, m.rows, m.step[1])):
+            low = min(side / 2, 0.5)  # what is larger than the picture stands in its middle
+            middles = np.linspace(low, 1 - low, 2001)
+            off.append(np.abs(middles[:, None] - (np.arange(count) + 0.5) * step).min(axis=1).max())
+        common = max(w - off[0], 0) * max(h - off[1], 0)
+        expected.append(common / (2 * w * h - common))
+    np.testing.assert_allclose(sure_overlap(np.array(shapes), m), expected, atol=4e-3)
 
 
 def test_the_coarsest_map_that_is_fine_enough() -> None:
@@ -116,6 +127,35 @@ def test_layouts_keep_the_limit(seed: int, clusters: int | None) -> None:
     assert [(m.rows, m.columns, m.step) for m in layout.maps] == [(m.rows, m.columns, m.step) for m in PAPER.maps]
     assert min(layout.boxes_per_cell) >= 1
     assert sum(layout.boxes_per_cell) <= max(clusters or sum(PAPER.boxes_per_cell), 1) + len(PAPER.maps)
+
+
+def one_map(shapes: int) -> BoxLayout:
+    """Nine cells of so many shapes each."""
+    return BoxLayout((FeatureMapBoxes(3, 3, ((0.3, 0.3),) * shapes, (1 / 3, 1 / 3)),), "corners")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_as_many_clusters_as_the_limit_allows(count: int) -> None:
+    shapes = random_shapes(2, 50)
+    own = one_map(count)
+    for layout in (cluster_layout(shapes, own, seed=3), cluster_layout(shapes, own, count, seed=3)):
+        assert (layout.boxes_per_cell, layout.clip) == ((count,), "corners")
+        np.testing.assert_array_equal(layout.maps[0].shapes, cluster(shapes, count, seed=3))
+    with pytest.raises(ValueError, match="clusters make"):
+        cluster_layout(shapes, own, count + 1)
+
+
+def test_no_more_clusters_than_the_network_has_shapes() -> None:
+    """Large shapes stand on the coarsest map, which has boxes to spare."""
+    assert sum(cluster_layout(0.9 + random_shapes(2, 50) / 10, PAPER).boxes_per_cell[-1:]) == sum(PAPER.boxes_per_cell)
+
+
+def test_a_map_that_no_cluster_chose_has_the_one_that_suits_it_best() -> None:
+    small, large = (0.1, 0.1), (0.9, 0.9)
+    maps = [FeatureMapBoxes(n, n, ((0.5, 0.5),) * 2, (1 / n, 1 / n)) for n in (30, 8, 1)]
+    layout = cluster_layout(np.array([small, large]), BoxLayout(tuple(maps)), 2)
+    assert sure_overlap(np.array([small, large]), maps[1]) == pytest.approx([0.076, 0.764], abs=1e-3)  # 0.5 is wanted
+    assert [m.shapes for m in layout.maps] == [(small,), (large,), (large,)]
 
 
 def test_too_many_clusters_are_refused() -> None:
@@ -154,6 +194,20 @@ def test_cells_that_leave_a_margin() -> None:
     layout = BoxLayout((FeatureMapBoxes(3, 4, ((0.3, 0.2), (0.5, 0.5)), (0.2, 0.25)),))
     dense = pairwise_iou(torch.from_numpy(truths), to_corners(torch.from_numpy(default_boxes(layout)).double()))
     np.testing.assert_allclose(best_overlaps(truths, layout).best, dense.amax(dim=1).numpy(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("clip", ["none", "corners"])
+def test_many_ground_truths_take_no_more_memory_than_few(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(box_clusters, "_AT_ONCE", 2**15)
+    layout = replace(layout_tensorflow([(10, 10), (5, 5)]), clip=clip)  # type: ignore[arg-type]
+    truths = random_truths(8, 4000)
+    tracemalloc.start()
+    try:
+        best_overlaps(truths, layout)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3e6  # all overlaps with the first map at once are 9.6e6 bytes
 
 
 def relative(path: Path, split: str) -> np.ndarray:

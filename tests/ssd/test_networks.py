@@ -11,6 +11,7 @@ from torch import nn
 from ssdcam.ssd.architectures import ARCHITECTURES, build_network, map_sizes, new_spec
 from ssdcam.ssd.backbones.mobilenet_v1 import MobileNetV1, SameConv2d, same_padding
 from ssdcam.ssd.backbones.vgg import VGG16, ChannelNorm
+from ssdcam.ssd.default_boxes import MOBILENET300, VOC300
 from ssdcam.ssd.network import PLAIN_1X1, SSD
 
 
@@ -56,6 +57,18 @@ def test_a_network_predicts_as_many_boxes_as_its_spec_lays_out(name, size):
         locations, scores = build_network(spec).eval()(torch.zeros(2, 3, *spec.input_size))
     assert locations.shape == (2, spec.boxes.num_boxes, 4)
     assert scores.shape == (2, spec.boxes.num_boxes, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "clip"),
+    [("ssd300-vgg16", VOC300, "none"), ("ssd300-mobilenet-v1-relu", MOBILENET300, "centre")],
+)
+def test_default_boxes_are_the_released_ones_or_those_stretched(name, table, clip):
+    assert new_spec(name, names(1)).boxes == table.layout(clip)
+    # At 300x300 the release's steps do not divide the picture evenly, and elsewhere nothing is known of steps.
+    for size in ((300, 400), (400, 300)):
+        assert new_spec(name, names(1), input_size=size).boxes == table.stretched(map_sizes(name, size, {}), clip)
+    assert table.layout(clip) != table.stretched(map_sizes(name, (300, 300), {}), clip)
 
 
 def test_an_input_that_leaves_no_last_map_is_refused():
