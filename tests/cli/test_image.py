@@ -91,7 +91,7 @@ def options(coco_tflite: Path) -> list[str | Path]:
 def found(photo: Path, options: list[str | Path]) -> tuple[Any, Path]:
     out = photo.parent / "out"
     run = ssdcam(*options, photo, "--json", "-o", out)
-    assert (run.code, run.err) == (0, "")
+    assert (run.code, run.complaints) == (0, [])
     (record,) = run.records
     return record, out / "cats.png"
 
@@ -420,6 +420,43 @@ class TestPaths:
             assert re.fullmatch(r"  (ant|bee|cat)  (0\.9\d|1\.00)  x \d+-\d+  y \d+-\d+", line)
         assert lines[-1] == f"{len(objects)} objects in 2 pictures; annotated copies are in out"
 
+    def test_a_pattern_through_too_many_folders_is_told(self, tmp_path: Path, image: ImageCommand) -> None:
+        pictures.photo(tmp_path / "one.jpg")
+        top = Path.cwd()
+        try:
+            os.chdir(tmp_path)
+            for _ in range(1200):  # no path as long as that can be named
+                Path("d").mkdir()
+                os.chdir("d")
+        finally:
+            os.chdir(top)
+        run = image("d/**/*.jpg", "one.jpg", "--json", cwd=tmp_path)
+        assert run.code == 1
+        assert run.complaints == [
+            "error: d/**/*.jpg: leads through folders that lie too deep in one another; name one of them"
+        ]
+        assert [record["source"] for record in run.records] == ["one.jpg"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "complaint"),
+        [
+            (["-o", ""], "error: Invalid value for '-o' / '--output': an empty name is no folder"),
+            (["--crops", ""], "error: Invalid value for '--crops': an empty name is no folder"),
+            (["-o", "new.json", "--records", "new.json"], "error: new.json: two outputs cannot have one name"),
+            (["--crops", "new.json", "--records", "./new.json"], "error: new.json: two outputs cannot have one name"),
+            (["--crops", "folder", "--records", "folder"], "error: folder: two outputs cannot have one name"),
+        ],
+    )
+    def test_names_that_are_no_places(
+        self, arguments: list[str], complaint: str, tree: Path, image: ImageCommand
+    ) -> None:
+        before = sorted(tree.rglob("*"))
+        run = image("one.jpg", *arguments, cwd=tree)
+        assert (run.code, run.out) == (2, "")
+        (line,) = run.complaints
+        assert line.startswith(complaint)
+        assert sorted(tree.rglob("*")) == before
+
     def test_the_same_picture_twice(self, tree: Path, image: ImageCommand) -> None:
         run = image("one.jpg", "one.jpg", "--json", "-o", "out", cwd=tree)
         assert (run.code, run.err) == (0, "")
@@ -605,7 +642,7 @@ class TestStdout:
         assert run.complaints == ["error: standard output: cannot be written: No space left on device"]
 
 
-STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+STOPS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
 class TestStopped:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from ssdcam.errors import WrongUsageError
+from ssdcam.media.images import Picture
 from ssdcam.media.outputs import check_targets
+from ssdcam.media.video_outputs import plan_videos
 
 
 @pytest.fixture
@@ -47,3 +49,9 @@ def test_an_input_is_never_its_own_output(files: Path, way: str) -> None:
 
 def test_a_missing_input_is_not_its_business(files: Path) -> None:
     assert check_targets([(files / "gone.mp4", files / "done.mp4")]) == [files / "done.mp4"]
+
+
+def test_a_video_that_is_named_twice_is_written_once(tmp_path: Path) -> None:
+    video = Picture(tmp_path / "a.mp4", Path("a.mp4"))
+    jobs = plan_videos([video, video], str(tmp_path / "out"), several=True)
+    assert [job.target for job in jobs] == [tmp_path / "out" / "a.mp4"]
