@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ssdcam.checkpoints import resolve
 from ssdcam.checkpoints.labels import COCO, VOC
 from ssdcam.checkpoints.resolve import EMBEDDED, open_checkpoint
 
@@ -86,3 +87,14 @@ def test_accuracy(name, data, metric, expected, shared):
     model = ["-m", name, "--engine", "torch", "--precision", "fp32"]
     done = run("eval", shared / "data" / data, "--metric", metric, "--json", *model, command=INSTALLED)
     assert json.loads(done.stdout)["map"] == pytest.approx(expected, abs=0.002)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_python_in_a_clone_finds_them_beside_its_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the folder ``ssdcam`` hides the installed package, whose part the weights are."""
+
+    def hidden(package: str) -> None:
+        raise ModuleNotFoundError(package)
+
+    monkeypatch.setattr(resolve.resources, "files", hidden)
+    assert resolve.open_checkpoint(name).weights

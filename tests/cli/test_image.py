@@ -422,15 +422,18 @@ class TestPaths:
 
     def test_a_pattern_through_too_many_folders_is_told(self, tmp_path: Path, image: ImageCommand) -> None:
         pictures.photo(tmp_path / "one.jpg")
-        top = Path.cwd()
+        here = Path.cwd()
         try:
             os.chdir(tmp_path)
-            for _ in range(1200):  # no path as long as that can be named
+            for _ in range(1200):  # no path as long as that can be named, nor be removed at one go
                 Path("d").mkdir()
                 os.chdir("d")
+            run = image("d/**/*.jpg", "one.jpg", "--json", cwd=tmp_path)
         finally:
-            os.chdir(top)
-        run = image("d/**/*.jpg", "one.jpg", "--json", cwd=tmp_path)
+            while Path.cwd() != tmp_path:
+                os.chdir("..")
+                Path("d").rmdir()
+            os.chdir(here)
         assert run.code == 1
         assert run.complaints == [
             "error: d/**/*.jpg: leads through folders that lie too deep in one another; name one of them"
