@@ -76,7 +76,8 @@ def main() -> NoReturn:
         sys.exit(completing.answer(ssdcam))
     console.start()
     for number in _STOPPERS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+        # nohup ignores SIGHUP, and is meant to. A shell ignores SIGINT for what runs behind it, and is not.
+        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _stop)
     code = run(sys.argv[1:])
     for number in _STOPPERS:  # the work is done: nothing is left to say about them
