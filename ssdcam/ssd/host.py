@@ -36,9 +36,7 @@ def decode(locations: Floats, defaults: Floats, coding: BoxCoding) -> Floats:
     """Centre-form boxes ``(..., 4)`` from locations and default boxes, relative to the image, not clipped."""
     offsets = locations * np.asarray(coding.variances, locations.dtype)
     centre = defaults[..., :2] + offsets[..., :2] * defaults[..., 2:]
-    # An untrained network may ask for a box of infinite size; clipping mends it.
-    with np.errstate(over="ignore", under="ignore"):
-        size = defaults[..., 2:] * np.exp(np.minimum(offsets[..., 2:], coding.max_log_size))
+    size = defaults[..., 2:] * np.exp(np.minimum(offsets[..., 2:], coding.max_log_size))
     return np.concatenate([centre, size], axis=-1)
 
 
@@ -126,15 +124,18 @@ def postprocess(
         spec: coder, score function and columns.
         selection: threshold, NMS figures, classes.
     """
-    found = _candidates(raw_scores.astype(np.float32, copy=False), spec, selection)
-    most = _CROWD * selection.nms.after
-    while True:
-        best, left_out = _best_of_each_image(found, len(raw_scores), most)
-        kept = _keep(best, locations, defaults, spec, selection)
-        # What NMS makes of a box depends on better ones alone: if they are enough, the rest need not be looked at.
-        if (np.bincount(kept.images, minlength=len(raw_scores))[left_out] >= selection.nms.after).all():
-            return kept
-        most *= _CROWD
+    # What overflows or vanishes comes out right: an untrained network may ask for a box of infinite size, which
+    # clipping mends, and a score of 1 / infinity is 0, as it should be.
+    with np.errstate(over="ignore", under="ignore"):
+        found = _candidates(raw_scores.astype(np.float32, copy=False), spec, selection)
+        most = _CROWD * selection.nms.after
+        while True:
+            best, left_out = _best_of_each_image(found, len(raw_scores), most)
+            kept = _keep(best, locations, defaults, spec, selection)
+            # What NMS makes of a box depends on better ones alone: if they are enough, the rest need not be looked at.
+            if (np.bincount(kept.images, minlength=len(raw_scores))[left_out] >= selection.nms.after).all():
+                return kept
+            most *= _CROWD
 
 
 class _Candidates(NamedTuple):
@@ -155,9 +156,8 @@ def _candidates(raw_scores: NDArray[np.float32], spec: ModelSpec, selection: Sel
     columns = selection.columns(spec)
     consecutive = len(columns) > 0 and columns[-1] - columns[0] == len(columns) - 1
     chosen = raw_scores[..., columns[0] : columns[-1] + 1] if consecutive else raw_scores[..., columns]
-    with np.errstate(over="ignore"):
-        # A softmax is at most the sigmoid of the distance from the background, which has column 0.
-        logits = chosen - raw_scores[..., :1] if spec.score_function == "softmax" else chosen
+    # A softmax is at most the sigmoid of the distance from the background, which has column 0.
+    logits = chosen - raw_scores[..., :1] if spec.score_function == "softmax" else chosen
     rows, picked = np.divmod(np.flatnonzero(logits >= _least_logit(selection.score)), len(columns) or 1)
 
     of_rows = raw_scores.reshape(-1, raw_scores.shape[-1])
@@ -165,10 +165,7 @@ def _candidates(raw_scores: NDArray[np.float32], spec: ModelSpec, selection: Sel
         first = np.diff(rows, prepend=-1) != 0
         scores = _softmax(of_rows[rows[first]])[np.cumsum(first) - 1, columns[picked]]
     else:
-        with np.errstate(
-            over="ignore", under="ignore"
-        ):  # exp of a large number is infinity, and 1 / infinity the right 0
-            scores = np.reciprocal(1 + np.exp(-of_rows[rows, columns[picked]]))
+        scores = np.reciprocal(1 + np.exp(-of_rows[rows, columns[picked]]))
     images, places = np.divmod(rows, raw_scores.shape[1])
     found = _Candidates(images, places, columns[picked] - int(spec.background), scores)
     return found.only(scores >= selection.score)
@@ -181,8 +178,7 @@ def _least_logit(score: float) -> np.float32:
 
 
 def _softmax(raw_scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    with np.errstate(under="ignore"):  # what is as good as 0 is 0
-        exponentials = np.exp(raw_scores - raw_scores.max(axis=-1, keepdims=True))
+    exponentials = np.exp(raw_scores - raw_scores.max(axis=-1, keepdims=True))
     probabilities: NDArray[np.float32] = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
 

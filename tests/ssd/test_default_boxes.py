@@ -1,5 +1,7 @@
 """Default boxes against the figures that the paper, its release and torchvision published."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -135,6 +137,16 @@ def test_tensorflow_layout():
         layout.maps[0].shapes, [(0.1, 0.1), (0.2 * 2**0.5, 0.2 / 2**0.5), (0.2 / 2**0.5, 0.2 * 2**0.5)]
     )
     assert layout.maps[-1].shapes[-1] == pytest.approx(((0.95 * 1.0) ** 0.5,) * 2)
+    scales = [0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0]
+    for m, scale, following in list(zip(layout.maps, scales, scales[1:], strict=False))[1:]:
+        w, h = np.array(m.shapes).T
+        np.testing.assert_allclose(w / h, [1, 2, 1 / 2, 3, 1 / 3, 1])
+        np.testing.assert_allclose(w * h, [*[scale**2] * 5, scale * following])
+        assert m.step == (1 / m.columns, 1 / m.rows)
+    assert layout.clip == "none"
+    assert layout_tensorflow(sizes, clip="size") == replace(layout, clip="size")
+    assert layout_tensorflow(sizes, smallest=0.3, largest=0.9).maps[5].shapes[0] == pytest.approx((0.9, 0.9))
+    assert layout_tensorflow(sizes, smallest=0.3, largest=0.9).maps[1].shapes[0] == pytest.approx((0.42, 0.42))
 
 
 def test_ssdlite_layout():
@@ -172,8 +184,11 @@ def test_sizes_in_pixels_stay_square_on_an_input_that_is_not():
 
 
 def test_stretched_layout_keeps_shapes_and_spreads_centres():
-    layout = VOC300.stretched([(38, 50), (19, 25), (10, 13), (5, 7), (3, 5), (1, 3)])
+    sizes = [(38, 50), (19, 25), (10, 13), (5, 7), (3, 5), (1, 3)]
+    layout = VOC300.stretched(sizes)
     assert [m.shapes for m in layout.maps] == [m.shapes for m in VOC300.layout().maps]
+    assert layout.clip == "none"
+    assert VOC300.stretched(sizes, "size") == replace(layout, clip="size")
     boxes = default_boxes(layout)
     assert boxes[:, 0].min() == pytest.approx(0.5 / 50)
     assert boxes[:, 0].max() == pytest.approx(49.5 / 50)

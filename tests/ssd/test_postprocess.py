@@ -215,6 +215,15 @@ def test_wild_numbers_do_no_harm(run, spec):
     assert np.isfinite(scores).all()
 
 
+@pytest.mark.parametrize("spec", [SOFTMAX, SIGMOID], ids=["softmax", "sigmoid"])
+def test_the_callers_floating_point_settings_do_not_matter(spec):
+    """Who asks numpy to raise must not be told of numbers that are too large or small on purpose."""
+    locations, raw_scores, defaults = case(spec, seed=4, batch=1)
+    with np.errstate(over="raise", under="raise"):
+        boxes, *_ = host.postprocess(locations * 1e3, raw_scores * 1e3, defaults, spec, Selection(0.01, NmsFigures()))
+    assert len(boxes)
+
+
 @IMPLEMENTATIONS
 def test_half_precision_in_single_precision_out(run):
     locations, raw_scores, defaults = case(SIGMOID, seed=6, batch=1)
