@@ -84,7 +84,7 @@ class FlakyLink:
         if frame is None or not self._left:
             raise SourceError("camera: it stopped giving pictures (unplugged?)")
         self._left -= 1
-        return self._decoder.picture(frame)
+        return self._decoder.image(frame)
 
     def close(self) -> None:
         self._decoder.close()
