@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -161,8 +162,7 @@ def test_a_file_that_vanishes_while_written(tmp_path: Path, suffix: str, monkeyp
     writer.write(image(0), 0.0)
     writer.path.unlink()
     with pytest.raises(VideoError, match=f"out{suffix}: was deleted or moved"):
-        for index in (1, 2):  # what one frame meets is told with the next
-            writer.write(image(index), index / 25)
+        deque((writer.write(image(at), at / 25) for at in (1, 2)), 0)  # what one frame meets is told with the next
     writer.close()
     assert not list(tmp_path.iterdir())
 
