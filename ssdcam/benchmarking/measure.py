@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ from ssdcam.benchmarking.synthetic import detector_like
 from ssdcam.detection.detector import Detector
 from ssdcam.detections import Detections, Image
 from ssdcam.errors import SsdcamError
+
+if TYPE_CHECKING:
+    from ssdcam.media.sources import FileSource
+    from ssdcam.media.surface import Surface
+    from ssdcam.media.video_writer import VideoWriter
 
 _LEAST_CALLS = 2  # of a round, however slow
 _COMMON_RATE = Fraction(25)  # of a video that states none
@@ -106,18 +111,17 @@ def run_pipeline(detector: Detector, video: Path, output: Path, frames: int, bat
     """
     from ssdcam.media.drawing import draw_detections, draw_panel
     from ssdcam.media.sources import FileSource
-    from ssdcam.media.video_writer import VideoWriter
     from ssdcam.pipeline.run import Pipeline
     from ssdcam.pipeline.sinks import VideoSink
     from ssdcam.pipeline.timing import Timing
 
-    def draw(image: Image, detections: Detections, timing: Timing) -> None:
-        draw_panel(image, [f"{timing.live_fps:.1f} fps  {timing.live_latency_ms:.0f} ms"])
-        draw_detections(image, detections)
+    def draw(surface: Surface, detections: Detections, timing: Timing) -> None:
+        draw_panel(surface, [f"{timing.live_fps:.1f} fps  {timing.live_latency_ms:.0f} ms"])
+        draw_detections(surface, detections)
 
     with _spending() as spent, FileSource(video, max_frames=frames) as source:
         timing = Timing()
-        with VideoWriter(output, width=source.width, height=source.height, rate=source.rate or _COMMON_RATE) as writer:
+        with _writer(output, source) as writer:
             pipeline = Pipeline(source, detector, [VideoSink(writer)], draw, timing=timing, stop=Event(), batch=batch)
             pipeline.start()
             pipeline.join()
@@ -129,7 +133,9 @@ def run_pipeline(detector: Detector, video: Path, output: Path, frames: int, bat
 
 
 def time_video_decoding(video: Path, frames: int) -> dict[str, Any]:
-    """Decode a video to pictures and do nothing with them; ``frames``, ``wall_s``, ``cpu_s``.
+    """Decode a video and do nothing with its pictures; ``frames``, ``wall_s``, ``cpu_s``.
+
+    As in the pipeline they stay in luma and chroma if they can.
 
     Raises:
         SourceError: it cannot be read.
@@ -146,20 +152,28 @@ def time_video_decoding(video: Path, frames: int) -> dict[str, Any]:
 def time_video_encoding(video: Path, output: Path, frames: int) -> dict[str, Any]:
     """Encode a video's pictures as ``ssdcam video`` does, from memory; ``frames``, ``wall_s``, ``cpu_s``.
 
+    As in the pipeline they are in luma and chroma if they can be.
+
     Raises:
         SsdcamError: the video cannot be read, or the output not written.
     """
     from ssdcam.media.sources import FileSource
-    from ssdcam.media.video_writer import VideoWriter
 
     with FileSource(video, max_frames=frames) as source:
-        width, height, rate = source.width, source.height, source.rate or _COMMON_RATE
-        held = min(frames, max(_MEMORY // (width * height * 3), 2))
-        pictures = [frame for _ in range(held) if (frame := source.read()) is not None]
-    with _spending() as spent, VideoWriter(output, width=width, height=height, rate=rate) as writer:
-        for frame in pictures:
-            writer.write(frame.image, frame.pts - pictures[0].pts)
+        held = min(frames, max(_MEMORY // (source.width * source.height * 3), 2))
+        pictures = [frame.to_draw_on() for _ in range(held) if (frame := source.read()) is not None]
+        with _spending() as spent, _writer(output, source) as writer:
+            for frame in pictures:
+                writer.write(frame.picture, frame.pts - pictures[0].pts)
     return {"frames": len(pictures), "wall_s": spent.wall_s, "cpu_s": spent.cpu_s}
+
+
+def _writer(output: Path, source: FileSource) -> VideoWriter:
+    from ssdcam.media.video_writer import VideoWriter
+
+    return VideoWriter(
+        output, width=source.width, height=source.height, rate=source.rate or _COMMON_RATE, colours=source.colours
+    )
 
 
 def peak_memory_mb() -> float | None:

@@ -58,6 +58,7 @@ def command(
     from ssdcam.media.crops import CropFolder
     from ssdcam.media.drawing import Style, draw_detections
     from ssdcam.media.images import PictureFolder, find_pictures, read_image
+    from ssdcam.media.surface import BgrSurface
     from ssdcam.records import Record, open_records, to_line
 
     session.refuse_addresses(paths, "is an address, not a file: save the picture first")
@@ -96,7 +97,7 @@ def command(
                 if crop_folder:
                     crop_folder.save(record, image)
                 if folder or show:
-                    draw_detections(image, record.detections, style)
+                    draw_detections(BgrSurface(image), record.detections, style)
                 if folder:
                     _save(folder, picture, image, saved)
             except ImageError as error:

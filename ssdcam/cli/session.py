@@ -22,9 +22,10 @@ from ssdcam.files import exists, is_file, is_folder, same_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
-    from ssdcam.detections import Detections, Image
+    from ssdcam.detections import Detections
     from ssdcam.media.drawing import Style
     from ssdcam.media.sources import Source
+    from ssdcam.media.surface import Surface
     from ssdcam.pipeline.run import Sink
     from ssdcam.pipeline.timing import Stats, Timing
     from ssdcam.records import Record
@@ -48,13 +49,13 @@ class Look:
     figures: bool
     window: bool
 
-    def draw(self, image: Image, detections: Detections, timing: Timing) -> None:
+    def draw(self, surface: Surface, detections: Detections, timing: Timing) -> None:
         """Draw what was found, and the figures beneath it: they never cover a label."""
         from ssdcam.media.drawing import draw_detections, draw_panel
 
         if self.figures:
-            draw_panel(image, [f"{timing.live_fps:.1f} fps  {timing.live_latency_ms:.0f} ms"])
-        draw_detections(image, detections, self.style)
+            draw_panel(surface, [f"{timing.live_fps:.1f} fps  {timing.live_latency_ms:.0f} ms"])
+        draw_detections(surface, detections, self.style)
 
 
 def run(

@@ -270,6 +270,7 @@ class _Run:
             height=source.height,
             rate=source.rate or session.COMMON_RATE,
             stride=self.stride,
+            colours=source.colours,
             ends=None if source.ends is None else source.ends - zero,
             codec=self.codec or default_codec(target),
             crf=self.crf,

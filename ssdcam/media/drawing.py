@@ -12,11 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdcam.detections import Detections, Image
+from ssdcam.detections import Detections
+from ssdcam.media.surface import FONT, Colour, Surface, Tile
 
-Colour = tuple[int, int, int]
-
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 # OpenCV 5 brings a font with the world's scripts; the strokes that OpenCV 4 draws with know ASCII only.
 _ANY_SCRIPT = int(cv2.__version__.partition(".")[0]) >= 5
 _GOLDEN_RATIO = 0.618034
@@ -38,7 +36,7 @@ class Style:
 
 @dataclass(frozen=True)
 class _Tag:
-    """A label laid out: its text and the rectangle that it fills."""
+    """A label laid out: its text and the rectangle that it fills, of a width and height on the grid."""
 
     text: str
     scale: float
@@ -48,32 +46,35 @@ class _Tag:
     baseline: int
 
 
-def draw_detections(image: Image, detections: Detections, style: Style | None = None) -> None:
+def draw_detections(surface: Surface, detections: Detections, style: Style | None = None) -> None:
     """Draw boxes and labels into a picture.
 
     Args:
-        image: uint8 ``(height, width, 3)``, BGR, changed in place.
+        surface: the picture.
         detections: what was found in it.
         style: how to draw.
     """
     style = style or Style()
-    height, width = image.shape[:2]
+    height, width = surface.size
+    grid = surface.grid
     line = style.line_width or max(1, round(max(height, width) / 450))
     # The best object takes its label's place first and is drawn last, on top.
     order = range(len(detections) - 1, -1, -1)
-    corners = np.rint(detections.boxes).astype(int)
+    corners = np.rint(detections.boxes / grid).astype(int) * grid
     for i in order:
-        _outline(image, corners[i], class_colour(int(detections.class_ids[i])), line)
+        _outline(surface, corners[i], class_colour(int(detections.class_ids[i])), line)
     if not style.labels:
         return
-    size = text_height(image)
+    size = text_height((height, width))
     placed: dict[int, tuple[_Tag, int, int]] = {}
     for i in range(len(detections)):
-        tag = _lay_out(detections.labels[i], int(detections.class_ids[i]), float(detections.scores[i]), size, width)
+        label, class_id, score = detections.labels[i], int(detections.class_ids[i]), float(detections.scores[i])
+        tag = _lay_out(label, class_id, score, size, width, grid)
         if tag.width <= width and tag.height <= height:  # else the picture has no room for a word
-            placed[i] = (tag, *_place(tag, corners[i], (width, height), placed.values()))
+            placed[i] = (tag, *_place(tag, corners[i], (width, height), grid, placed.values()))
     for i in reversed(placed):
-        _write(image, *placed[i], class_colour(int(detections.class_ids[i])))
+        tag, x, y = placed[i]
+        surface.paste(x, y, _tile(tag, class_colour(int(detections.class_ids[i]))))
 
 
 @lru_cache(maxsize=1024)
@@ -92,37 +93,36 @@ def text_colour(background: Colour) -> Colour:
     return (0, 0, 0) if (luminance + 0.05) ** 2 > 0.05 * 1.05 else (255, 255, 255)
 
 
-def text_height(image: Image) -> int:
+def text_height(size: tuple[int, int]) -> int:
     """Height of label text in pixels for a picture of this size: 9 on a thumbnail, 16 at 720p, 37 at 4K."""
-    short, long = sorted(map(int, image.shape[:2]))
+    short, long = sorted(size)
     return max(9, min(round(5 + long / 120), short // 4))
 
 
-def draw_panel(image: Image, lines: Sequence[str], *, bottom: bool = False) -> None:
+def draw_panel(surface: Surface, lines: Sequence[str], *, bottom: bool = False) -> None:
     """Write lines on a dark panel in a left corner, small enough to fit if they can be made to.
 
     Args:
-        image: uint8 ``(height, width, 3)``, BGR, changed in place.
+        surface: the picture.
         lines: ASCII.
         bottom: take the lower corner, not the upper one.
     """
-    height, width = image.shape[:2]
-    size = text_height(image)
+    height, width = surface.size
+    grid = surface.grid
+    size = text_height((height, width))
     pad = max(2, size // 3)
     while True:
-        scale, thickness = cv2.getFontScaleFromHeight(_FONT, size, 1), max(1, round(size / 20))
-        sizes = [cv2.getTextSize(line, _FONT, scale, thickness) for line in lines]
+        scale, thickness = cv2.getFontScaleFromHeight(FONT, size, 1), max(1, round(size / 20))
+        sizes = [cv2.getTextSize(line, FONT, scale, thickness) for line in lines]
         pitch = max(h + below for (_, h), below in sizes) + pad
-        panel = max(w for (w, _), _ in sizes) + 2 * pad, pitch * len(lines) + pad
+        panel = _up(max(w for (w, _), _ in sizes) + 2 * pad, grid), _up(pitch * len(lines) + pad, grid)
         if size <= 7 or (panel[0] <= width and panel[1] <= height):
             break
         size -= 1
-    top = max(0, height - panel[1]) if bottom else 0
-    corner = image[top : top + panel[1], : panel[0]]
-    corner //= 4
+    top = _down(max(0, height - panel[1]), grid) if bottom else 0
+    surface.darken(0, top, panel[0], top + panel[1])
     for i, line in enumerate(lines):
-        origin = (pad, top + (i + 1) * pitch - sizes[i][1])
-        cv2.putText(image, line, origin, _FONT, scale, (255, 255, 255), thickness, cv2.LINE_AA)
+        surface.write(line, (pad, top + (i + 1) * pitch - sizes[i][1]), scale, thickness)
 
 
 def drawable(text: str, fallback: str) -> str:
@@ -133,42 +133,49 @@ def drawable(text: str, fallback: str) -> str:
     return text.strip() or fallback
 
 
-def _outline(image: Image, corners: NDArray[np.int_], colour: Colour, line: int) -> None:
+def _outline(surface: Surface, corners: NDArray[np.int_], colour: Colour, line: int) -> None:
     """A box whose line lies inside it, with a dark rim where there is room, so that it shows on its own colour."""
     x1, y1, x2, y2 = corners.tolist()
     line = max(1, min(line, x2 - x1, y2 - y1))
-    inset = line // 2
-    low, high = (x1 + inset, y1 + inset), (max(x2 - 1 - inset, x1 + inset), max(y2 - 1 - inset, y1 + inset))
+    x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
     if line > 1:
-        cv2.rectangle(image, low, high, (0, 0, 0), line + 2)
-    cv2.rectangle(image, low, high, colour, line)
+        _ring(surface, x1 - 1, y1 - 1, x2 + 1, y2 + 1, (0, 0, 0), line + 2)
+    _ring(surface, x1, y1, x2, y2, colour, line)
+
+
+def _ring(surface: Surface, x1: int, y1: int, x2: int, y2: int, colour: Colour, line: int) -> None:
+    surface.fill(x1, y1, x2, min(y1 + line, y2), colour)
+    surface.fill(x1, max(y2 - line, y1), x2, y2, colour)
+    surface.fill(x1, y1, min(x1 + line, x2), y2, colour)
+    surface.fill(max(x2 - line, x1), y1, x2, y2, colour)
 
 
 @lru_cache(maxsize=4096)
-def _lay_out(label: str, class_id: int, score: float, size: int, room: int) -> _Tag:
+def _lay_out(label: str, class_id: int, score: float, size: int, room: int, grid: int) -> _Tag:
     """The longest form of a label that fits in ``room`` pixels: with its score, without, cut short."""
     name = drawable(label, f"class {class_id}")[:_LONGEST_LABEL]
     forms = [f"{name} {score:.2f}", name, *(name[:n] + ".." for n in range(len(name) - 1, 0, -1))]
-    scale = cv2.getFontScaleFromHeight(_FONT, size, 1)
+    scale = cv2.getFontScaleFromHeight(FONT, size, 1)
     thickness = max(1, round(size / 20))
     pad = max(2, size // 4)
     for text in forms:
-        (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
-        if width + 2 * pad <= room:
+        (width, height), below = cv2.getTextSize(text, FONT, scale, thickness)
+        if _up(width + 2 * pad, grid) <= room:
             break
-    return _Tag(text, scale, thickness, width + 2 * pad, height + below + pad, below + pad // 2)
+    width, height = _up(width + 2 * pad, grid), _up(height + below + pad, grid)
+    return _Tag(text, scale, thickness, width, height, below + pad // 2)
 
 
 def _place(
-    tag: _Tag, corners: NDArray[np.int_], size: tuple[int, int], placed: Collection[tuple[_Tag, int, int]]
+    tag: _Tag, corners: NDArray[np.int_], size: tuple[int, int], grid: int, placed: Collection[tuple[_Tag, int, int]]
 ) -> tuple[int, int]:
     """Where a label goes: above its box, else inside or below it; inside the picture; off the labels placed before."""
     width, height = size
     x1, y1, _, y2 = corners.tolist()
-    x = max(0, min(x1, width - tag.width))
+    x = max(0, min(x1, _down(width - tag.width, grid)))
     spots = [y for y in (y1 - tag.height, y1, y2, y2 - tag.height) if 0 <= y <= height - tag.height]
     free = (y for y in spots if not any(_meet(tag, x, y, *other) for other in placed))
-    fallback = spots[0] if spots else max(0, min(y1, height - tag.height))
+    fallback = spots[0] if spots else max(0, min(y1, _down(height - tag.height, grid)))
     return x, next(free, fallback)
 
 
@@ -176,8 +183,18 @@ def _meet(a: _Tag, ax: int, ay: int, b: _Tag, bx: int, by: int) -> bool:
     return ax < bx + b.width and bx < ax + a.width and ay < by + b.height and by < ay + a.height
 
 
-def _write(image: Image, tag: _Tag, x: int, y: int, colour: Colour) -> None:
-    cv2.rectangle(image, (x, y), (x + tag.width - 1, y + tag.height - 1), colour, cv2.FILLED)
-    pad = (tag.width - cv2.getTextSize(tag.text, _FONT, tag.scale, tag.thickness)[0][0]) // 2
-    origin = (x + pad, y + tag.height - tag.baseline)
-    cv2.putText(image, tag.text, origin, _FONT, tag.scale, text_colour(colour), tag.thickness, cv2.LINE_AA)
+@lru_cache(maxsize=512)
+def _tile(tag: _Tag, colour: Colour) -> Tile:
+    image = np.full((tag.height, tag.width, 3), colour, np.uint8)
+    pad = (tag.width - cv2.getTextSize(tag.text, FONT, tag.scale, tag.thickness)[0][0]) // 2
+    origin = (pad, tag.height - tag.baseline)
+    cv2.putText(image, tag.text, origin, FONT, tag.scale, text_colour(colour), tag.thickness, cv2.LINE_AA)
+    return Tile(image)
+
+
+def _up(length: int, grid: int) -> int:
+    return -(-length // grid) * grid
+
+
+def _down(length: int, grid: int) -> int:
+    return length // grid * grid

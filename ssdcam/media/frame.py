@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from ssdcam.media.surface import BgrSurface, Surface
 
 
 class Picture(Protocol):
@@ -23,6 +25,13 @@ class Picture(Protocol):
 
     def resize_into(self, slot: NDArray[np.uint8]) -> None:
         """As :meth:`Frame.resize_into`."""
+
+    @property
+    def surface(self) -> Surface:
+        """As :attr:`Frame.surface`."""
+
+    def to_draw_on(self) -> NDArray[np.uint8] | Picture:
+        """What :meth:`Frame.to_draw_on` puts in its place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,3 +66,15 @@ class Frame:
             cv2.resize(self.picture, slot.shape[1::-1], dst=slot, interpolation=cv2.INTER_LINEAR)
         else:
             self.picture.resize_into(slot)
+
+    @property
+    def surface(self) -> Surface:
+        """What to draw on, once it is one's own; :attr:`image` shows it."""
+        return BgrSurface(self.picture) if isinstance(self.picture, np.ndarray) else self.picture.surface
+
+    def to_draw_on(self) -> Frame:
+        """The same frame with a picture of its own, which stays in luma and chroma if it can.
+
+        Not for whoever wants :attr:`image`: it would be made anew whenever it is asked for.
+        """
+        return self if isinstance(self.picture, np.ndarray) else replace(self, picture=self.picture.to_draw_on())

@@ -28,6 +28,8 @@ from ssdcam.files import same_file
 from ssdcam.media.av import Packet, av, reason
 from ssdcam.media.containers import CODECS, Container, check_output, container_of
 from ssdcam.media.faststart import cut_to_fragments, make_plain
+from ssdcam.media.frame import Picture
+from ssdcam.media.planar import PlanarPicture
 from ssdcam.media.soundtrack import Soundtrack, open_soundtrack
 from ssdcam.media.yuv import BT601, LIMITED, Colours, YuvConverter, colours_for
 
@@ -56,6 +58,8 @@ class VideoWriter:
         preset: one of :data:`~ssdcam.media.containers.PRESETS`.
         threads: for the encoder; 0: one a core, as far as that helps.
         pixel_aspect: width of a pixel as shown over its height.
+        colours: of the source, where pictures come from it in luma and chroma: they are encoded as they are. None: what
+            players assume.
         audio_from: the file that the frames come from, whose first sound is taken along.
         start: when the output begins, in seconds of that file's clock, as its timestamps say it: what is subtracted
             from a frame's time there gives ``pts`` here. Sound from before is left out.
@@ -82,6 +86,7 @@ class VideoWriter:
         preset: str = "veryfast",
         threads: int = 0,
         pixel_aspect: Fraction = Fraction(1),
+        colours: Colours | None = None,
         audio_from: Path | None = None,
         start: float = 0.0,
         end: float | None = None,
@@ -108,7 +113,8 @@ class VideoWriter:
         # A frame is encoded while the next one's colours are converted.
         self._worker = ThreadPoolExecutor(1, "ssdcam-encoder")
         self._encoding: Future[None] | None = None
-        colours = _colours(self._kind, codec, height)
+        colours = _colours(self._kind, codec, height, colours)
+        self._matrix = colours.matrix
         self._converter = YuvConverter(width, height, colours)
         self._output = av.open(
             f"file:{path}", "w", format=self._kind.format, container_options=dict(self._kind.options)
@@ -140,11 +146,12 @@ class VideoWriter:
             self._identity = _identity(path)
         self._looked = time.monotonic()
 
-    def write(self, image: NDArray[np.uint8], pts: float) -> None:
+    def write(self, picture: NDArray[np.uint8] | Picture, pts: float) -> None:
         """Add a frame.
 
         Args:
-            image: uint8 ``(height, width, 3)``, BGR, upright. It may be changed once this returns.
+            picture: uint8 ``(height, width, 3)``, BGR, upright, which may be changed once this returns; or one in luma
+                and chroma, which may not.
             pts: when it is shown, in seconds from the beginning of the output. Kept to the container's tick: about
                 1/60000 s in MP4 and MOV, 1 ms in Matroska and WebM, a frame in AVI. A time that does not rise, or is
                 below 0, is moved up to the next tick.
@@ -155,11 +162,16 @@ class VideoWriter:
         """
         if self._closed:
             raise VideoError(f"{self.path}: is closed already")
-        if image.shape != self._shape or image.dtype != np.uint8:
-            height, width = self._shape[:2]
-            raise VideoError(f"{self.path}: holds frames of {width}x{height}, not {image.dtype} {image.shape}")
+        frame = None
+        if isinstance(picture, PlanarPicture) and (picture.size, picture.matrix) == (self._shape[:2], self._matrix):
+            frame = picture.frame
+        else:
+            image = picture if isinstance(picture, np.ndarray) else picture.image
+            if image.shape != self._shape or image.dtype != np.uint8:
+                height, width = self._shape[:2]
+                raise VideoError(f"{self.path}: holds frames of {width}x{height}, not {image.dtype} {image.shape}")
         with self._failing():
-            frame = self._converter.convert(image)
+            frame = frame or self._converter.convert(image)
             frame.pts, frame.time_base = self._time(pts), self._tick
             self._settle()
             self._encoding = self._worker.submit(self._encode, frame)
@@ -339,6 +351,6 @@ def _open_encoder(encoder: av.VideoCodecContext, path: Path, colours: Colours, s
         raise VideoError(f"{what} at {float(encoder.framerate):.6g} frames a second: {reason(error)}") from error
 
 
-def _colours(kind: Container, codec: str, height: int) -> Colours:
-    """Those that players assume; where neither the stream nor the container can say so, what FFmpeg assumes."""
-    return BT601 if kind.steady and CODECS[codec].kind == "mpeg4" else colours_for(height)
+def _colours(kind: Container, codec: str, height: int, own: Colours | None) -> Colours:
+    """Those asked for, or that players assume; where neither stream nor container can say so, what FFmpeg assumes."""
+    return BT601 if kind.steady and CODECS[codec].kind == "mpeg4" else own or colours_for(height)

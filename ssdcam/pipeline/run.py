@@ -21,8 +21,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ssdcam.detection.detector import Detector
-from ssdcam.detections import Detections, Image
+from ssdcam.detections import Detections
 from ssdcam.media.frame import Frame
+from ssdcam.media.surface import Surface
 from ssdcam.pipeline.channel import Channel
 from ssdcam.pipeline.timing import Timing
 
@@ -73,6 +74,10 @@ class Sink(Protocol):
     def drawn(self) -> bool:
         """Whether it wants the frame with boxes drawn into it, rather than as it came."""
 
+    @property
+    def planar(self) -> bool:
+        """Whether what is drawn need not be BGR for it; see :class:`ssdcam.media.planar.PlanarPicture`."""
+
     def write(self, result: Result) -> None:
         """Take a result; trouble raises and ends the run."""
 
@@ -84,7 +89,7 @@ class Pipeline:
         source: where frames come from; the caller opens and closes it.
         detector: what finds objects; may be replaced while the run goes on.
         sinks: where results go; the caller opens and closes them.
-        draw: draws detections, and whatever else is wanted, into a frame; called once a frame if any sink wants it.
+        draw: draws detections, and whatever else is wanted, on a frame; called once a frame if any sink wants it.
         timing: collects the run's figures.
         stop: ends the run when set, and is set when the run fails.
         batch: frames that go through the network together, for sources that are not live.
@@ -102,7 +107,7 @@ class Pipeline:
         source: Source,
         detector: Detector,
         sinks: Sequence[Sink],
-        draw: Callable[[Image, Detections, Timing], None],
+        draw: Callable[[Surface, Detections, Timing], None],
         *,
         timing: Timing,
         stop: Event,
@@ -117,6 +122,7 @@ class Pipeline:
         self._source = source
         self._sinks = sinks
         self._drawn = [sink for sink in sinks if sink.drawn]
+        self._in_bgr = not all(sink.planar for sink in self._drawn)  # what is drawn
         self._draw = draw
         self._batch = 1 if source.live else batch
         self._max_frames = max_frames
@@ -189,7 +195,7 @@ class Pipeline:
                 continue
             with self.timing.stage("decode"):
                 frame = self._source.read()
-                if frame is not None and self._drawn:
+                if frame is not None and self._in_bgr:
                     _ = frame.image  # the writer is the busiest thread: it shall not have to make it
             if frame is None:
                 return
@@ -220,7 +226,7 @@ class Pipeline:
             batch = np.empty((len(frames), *detector.spec.input_size, 3), np.uint8)
             for slot, frame in zip(batch, frames, strict=True):
                 frame.resize_into(slot)
-        if self._drawn:  # what they were made of is memory that nobody needs any more
+        if self._in_bgr:  # what they were made of is memory that nobody needs any more
             frames = [replace(frame, picture=frame.image) for frame in frames]
         with self.timing.stage("inference"):
             return _Begun(frames, detector, detector.submit(batch))
@@ -243,7 +249,8 @@ class Pipeline:
                     sink.write(result)
                 with self.timing.stage("draw"):
                     if drawn:
-                        self._draw(result.frame.image, result.detections, self.timing)
+                        result = replace(result, frame=result.frame.to_draw_on())
+                        self._draw(result.frame.surface, result.detections, self.timing)
                 self.timing.drawn(result.frame.captured)
                 with self.timing.stage("encode"):
                     for sink in drawn:

@@ -40,6 +40,7 @@ class RecordsSink:
     source: str
     write_record: Callable[[Record], None]
     drawn: bool = False
+    planar: bool = True
 
     def write(self, result: Result) -> None:
         """Record a result."""
@@ -53,6 +54,7 @@ class CropsSink:
     source: str
     folder: CropFolder
     drawn: bool = False
+    planar: bool = True
 
     def write(self, result: Result) -> None:
         """Write a frame's crops."""
@@ -69,6 +71,7 @@ class VideoSink:
     """
 
     drawn = True
+    planar = True
 
     def __init__(self, writer: VideoWriter, begins: float | None = None) -> None:
         self._writer = writer
@@ -78,7 +81,7 @@ class VideoSink:
         """Write a frame at its own time."""
         if self._begins is None:
             self._begins = result.frame.pts
-        self._writer.write(result.frame.image, result.frame.pts - self._begins)
+        self._writer.write(result.frame.picture, result.frame.pts - self._begins)
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class ScreenSink:
 
     frames: Channel[Result]
     drawn: bool = True
+    planar: bool = False
 
     def write(self, result: Result) -> None:
         """Hand a frame over; whether an old one gives way is the channel's policy."""
@@ -104,6 +108,7 @@ class ClipRecorder:
     """
 
     drawn = True
+    planar = False
 
     def __init__(
         self, folder: Path, rate: Fraction | None, tell: Callable[[str], None], warn: Callable[[str], None]

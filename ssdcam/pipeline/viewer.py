@@ -11,6 +11,7 @@ from ssdcam.detections import Image
 from ssdcam.errors import ImageError
 from ssdcam.media.drawing import draw_panel
 from ssdcam.media.images import write_image
+from ssdcam.media.surface import BgrSurface
 from ssdcam.media.window import Window
 from ssdcam.pipeline.channel import Channel
 from ssdcam.pipeline.run import Pipeline, Result
@@ -132,7 +133,7 @@ class Viewer:
         image = self._image
         if lines:  # on a copy: what is recorded and snapped stays clean
             image = image.copy()
-            draw_panel(image, lines, bottom=True)
+            draw_panel(BgrSurface(image), lines, bottom=True)
         self._window.show(image)
         self._shown = lines
 

@@ -13,6 +13,7 @@ import pytest
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detections import Detections
 from ssdcam.media.drawing import draw_detections
+from ssdcam.media.surface import BgrSurface
 
 from . import bombs
 from .cases import Case, run_cases
@@ -66,7 +67,7 @@ def test_sound_with_a_hole_of_days_is_not_filled_with_silence(folder: Path, coun
 def test_a_label_as_long_as_a_book_is_drawn_in_no_time_and_memory() -> None:
     image = np.zeros((60, 80, 3), np.uint8)
     found = Detections(np.array([[5, 20, 70, 50]], "f"), np.array([0.5], "f"), np.array([0]), ("n" * 10**6,))
-    draw_detections(image, found)
+    draw_detections(BgrSurface(image), found)
     assert image.any()
 
 

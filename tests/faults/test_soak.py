@@ -47,6 +47,7 @@ class Gauge:
 
     frames: int
     drawn: bool = False
+    planar: bool = True
     seen: int = 0
     readings: list[dict[str, int]] = field(default_factory=list)
 

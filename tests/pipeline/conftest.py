@@ -23,7 +23,7 @@ from ..cli.stubbed import stub_detector
 GUARD = 60.0
 
 
-def nothing_drawn(image: Any, detections: Detections, timing: Timing) -> None:
+def nothing_drawn(surface: Any, detections: Detections, timing: Timing) -> None:
     """Draws nothing."""
 
 
@@ -68,6 +68,7 @@ class ListSink:
     """
 
     drawn: bool = False
+    planar: bool = True
     gate: Callable[[Result], None] = lambda result: None
     frames: list[int] = field(default_factory=list)
 

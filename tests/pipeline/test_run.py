@@ -356,8 +356,8 @@ def test_plain_sinks_see_frames_before_anything_is_drawn() -> None:
         def write(self, result: Result) -> None:
             order.append(f"{'drawn' if self.drawn else 'plain'} {result.frame.image.max()}")
 
-    def draw(image: Any, detections: Any, timing: Any) -> None:
-        image[:] = 255
+    def draw(surface: Any, detections: Any, timing: Any) -> None:
+        surface.fill(0, 0, 1, 1, (255, 255, 255))
 
     run_to_end(ListedSource(2), [Looking(drawn=True), Looking(drawn=False)], draw=draw)
     assert order == ["plain 0", "drawn 255", "plain 1", "drawn 255"]

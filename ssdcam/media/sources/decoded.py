@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdcam.media.av import av
-from ssdcam.media.yuv import FULL, planes_of, to_bgr
+from ssdcam.media.planar import PlanarPicture
+from ssdcam.media.surface import BgrSurface
+from ssdcam.media.yuv import FULL, Colours, can_be_made, planes_of, to_bgr
 
 _PLANAR = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0, which nearly every video is
 _FULL_RANGE = ("yuvj420p",)
@@ -61,6 +63,40 @@ class DecodedPicture:
             cv2.transform(cv2.merge(planes), matrix, dst=slot)
         else:
             cv2.rotate(cv2.transform(cv2.merge(planes), matrix), self._turn, dst=slot)
+
+    @property
+    def surface(self) -> BgrSurface:
+        """Draws on :attr:`image`."""
+        return BgrSurface(self.image)
+
+    def to_draw_on(self) -> PlanarPicture | NDArray[np.uint8]:
+        """A copy in memory of its own, upright: in planes if it can be, else :attr:`image`."""
+        if not is_plain(self._frame):
+            return self.image
+        planes = planes_of(self._frame)
+        if self._turn is not None:
+            planes = [np.asarray(cv2.rotate(plane, self._turn), np.uint8) for plane in planes]
+        if planes[0].shape != self.size:  # the stream's size has changed on the way
+            return self.image
+        return PlanarPicture(planes, int(self._frame.colorspace))
+
+
+def is_plain(frame: av.VideoFrame) -> bool:
+    """Whether a frame is what :class:`~ssdcam.media.planar.PlanarPicture` holds, once it is upright."""
+    return (
+        frame.format.name == "yuv420p"
+        and not (frame.width % 2 or frame.height % 2)
+        and int(frame.color_range) != FULL
+        and can_be_made(int(frame.colorspace))
+        and can_be_resized(frame)
+    )
+
+
+def colours_of(frame: av.VideoFrame) -> Colours | None:
+    """How a frame that can stay in luma and chroma makes its colours; None for one that cannot."""
+    if not is_plain(frame):
+        return None
+    return Colours(int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc))
 
 
 def can_be_resized(frame: av.VideoFrame) -> bool:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ssdcam.errors import SourceError
 from ssdcam.media.av import Packet, av, reason
-from ssdcam.media.sources.decoded import DecodedPicture, can_be_resized
+from ssdcam.media.sources.decoded import DecodedPicture, can_be_resized, colours_of
 
 _TURNS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
 
@@ -69,6 +69,7 @@ class Decoder:
 
     Attributes:
         width, height: of the pictures, as shown.
+        colours: of the pictures, where they can stay in luma and chroma on their way to an encoder; else None.
         packets: that have been read so far and should give a frame each.
         frames: that were decoded from them.
         failed: packets and container parts that gave an error.
@@ -107,6 +108,7 @@ class Decoder:
                 )
             self._coded = first.width, first.height
             self.height, self.width = self.image(first).shape[:2]
+            self.colours = colours_of(first)
         except BaseException:
             self.container.close()
             raise

@@ -51,6 +51,7 @@ class FileSource(Source):
         max_frames: give no more than this.
 
     Attributes:
+        colours: see :class:`~ssdcam.media.sources.decoder.Decoder`.
         origin: where the file's clock starts, in seconds; 0 but for MPEG-TS and its kin.
         begins: when the video begins, in seconds on the frames' clock.
         ends: when it, or what is asked for, ends, as the file says; None where it does not.
@@ -79,7 +80,7 @@ class FileSource(Source):
         self._decoder = _open(self._path, self.name)
         decoder = self._decoder
         self.width, self.height, self.rate = decoder.width, decoder.height, decoder.rate
-        self.duration = decoder.duration
+        self.duration, self.colours = decoder.duration, decoder.colours
         starts_anywhere = decoder.container.format.flags & cast(int, av.format.Flags.ts_discont.value)
         self.origin = _earliest(decoder) if starts_anywhere else 0.0
         self._leap = _LEAP if starts_anywhere else math.inf
