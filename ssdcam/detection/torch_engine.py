@@ -1,4 +1,4 @@
-"""SSD in torch: CPU, CUDA and MPS; fp32, fp16 and bf16; channels-last."""
+"""SSD in torch: CPU, CUDA and MPS; fp32, fp16 and bf16; channels-last; on CPUs fused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detection.cuda_graphs import GraphedNetwork
+from ssdcam.detection.fusing import fused
 from ssdcam.errors import CheckpointError, UnavailableError, WrongUsageError
 from ssdcam.ssd import host
 from ssdcam.ssd.architectures import build_network
@@ -87,7 +88,8 @@ class TorchEngine:
         self._dtype = _DTYPES[self.precision]
         self._spec = checkpoint.spec
         network = load_network(checkpoint).to(self._device, self._dtype)
-        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network = fused(network, self._dtype) if self._device.type == "cpu" else network
         self._normalise = Normalise(checkpoint.spec.normalisation).to(self._device)
         self._defaults = torch.from_numpy(default_boxes(checkpoint.spec.boxes)).to(self._device)
         self._graphed = GraphedNetwork(self._forward, self._device) if self._device.type == "cuda" else None

@@ -1,0 +1,106 @@
+"""Networks for torch on x86 CPUs: weights laid out once as oneDNN wants them, activations computed with a convolution.
+
+torch's own convolution lays the weights out anew in every call, and an activation behind it goes over all of memory
+once more. The operators that are used here are those into which torch's compiler, Inductor, turns a network; they are
+no part of torch's interface, so that a torch without them runs networks as they are.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from ssdcam.ssd.backbones.mobilenet_v1 import SameConv2d, same_padding
+
+# oneDNN's names of activations, and their figures.
+_Activation = tuple[str, list[float]]
+_NONE: _Activation = ("none", [])
+_RELU: _Activation = ("relu", [])
+_RELU6: _Activation = ("hardtanh", [0.0, 6.0])
+_ACTIVATIONS: dict[Any, _Activation] = {F.relu: _RELU, F.relu6: _RELU6, nn.ReLU: _RELU, nn.ReLU6: _RELU6}
+
+
+class _Convolution(nn.Module):
+    """A convolution and the activation behind it. The first input's size decides how its weights are laid out."""
+
+    def __init__(self, convolution: nn.Conv2d, activation: _Activation) -> None:
+        super().__init__()
+        self._weight, self._bias = convolution.weight.detach(), convolution.bias
+        self._kernel, self._stride = convolution.kernel_size, convolution.stride
+        self._padding = None if isinstance(convolution, SameConv2d) else tuple(map(int, convolution.padding))
+        self._rest = convolution.stride, convolution.dilation, convolution.groups
+        self._activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, padding = (x, self._padding) if self._padding else self._pad_same(x)
+        weight = self._weight
+        if not weight.is_mkldnn:  # threads that come here at once do the same work, once
+            lay_out: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+            weight = self._weight = lay_out(weight.to_mkldnn(), padding, *self._rest, list(x.shape))
+        convolve = torch.ops.mkldnn._convolution_pointwise
+        result: Tensor = convolve(x, weight, self._bias, padding, *self._rest, *self._activation, "")
+        return result
+
+    def _pad_same(self, x: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        sides = zip(x.shape[-2:], self._kernel, self._stride, strict=True)
+        (top, bottom), (left, right) = (same_padding(*side) for side in sides)
+        if (top, left) == (bottom, right):
+            return x, (top, left)
+        return F.pad(x, (left, right, top, bottom)), (0, 0)
+
+
+class _Tracer(fx.Tracer):
+    """Sees a convolution as one step, whatever it does about its padding, and looks into slices of a network, too."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SameConv2d) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        if any(m is module for module in self.root.modules()):
+            return super().call_module(m, forward, args, kwargs)
+        return forward(*args, **kwargs)
+
+
+def fused(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A network for a CPU that computes the same, sooner; as it is where that cannot be.
+
+    Args:
+        network: in evaluation mode.
+        dtype: of its weights, in which it computes.
+    """
+    if not _can_fuse(dtype):
+        return network
+    graph = _Tracer().trace(network)
+    modules = dict(network.named_modules())
+    fast = fx.GraphModule(network, graph)
+    for node in list(graph.nodes):
+        convolution = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(convolution, nn.Conv2d) or type(convolution) not in (nn.Conv2d, SameConv2d):
+            continue  # a convolution of some other kind is not known
+        (behind, *others) = node.users
+        activation = _NONE if others else _activation(behind, modules)
+        if activation != _NONE:
+            behind.replace_all_uses_with(node)
+            graph.erase_node(behind)
+        fast.set_submodule(node.target, _Convolution(convolution, activation))
+    fast.recompile()
+    return fast
+
+
+def _activation(node: fx.Node, modules: dict[str, nn.Module]) -> _Activation:
+    what = type(modules[str(node.target)]) if node.op == "call_module" else node.target
+    return _ACTIVATIONS.get(what, _NONE)
+
+
+def _can_fuse(dtype: torch.dtype) -> bool:
+    return (
+        platform.machine().lower() in ("x86_64", "amd64")
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
+        and (dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+    )

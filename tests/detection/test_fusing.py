@@ -1,0 +1,113 @@
+"""A fused network computes what the plain one does."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from ssdcam.benchmarking.random_weights import random_checkpoint
+from ssdcam.detection import fusing
+from ssdcam.detection.fusing import fused
+from ssdcam.detection.torch_engine import load_network
+from ssdcam.ssd.architectures import ARCHITECTURES, architecture, new_spec
+
+LARGE = frozenset({"ssd512-vgg16", "ssd300-resnet50"})
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+needs_x86 = pytest.mark.skipif(not fusing._can_fuse(torch.float32), reason="this torch or CPU cannot fuse")
+
+
+def network_of(name: str, dtype: torch.dtype) -> nn.Module:
+    checkpoint = random_checkpoint(new_spec(name, ("a", "b", "c")))
+    made: nn.Module = load_network(checkpoint).to(dtype).to(memory_format=torch.channels_last)
+    return made
+
+
+def pictures_for(name: str, dtype: torch.dtype, count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(count)
+    pictures = torch.randn(count, 3, *architecture(name).input_size, generator=generator)
+    return pictures.to(dtype).to(memory_format=torch.channels_last)
+
+
+@needs_x86
+@pytest.mark.parametrize("precision", TYPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in ARCHITECTURES]
+)
+def test_every_architecture_computes_the_same(name: str, precision: str) -> None:
+    dtype = TYPES[precision]
+    if not fusing._can_fuse(dtype):
+        pytest.skip(f"no {precision} on this CPU")
+    plain, fast = network_of(name, dtype), fused(network_of(name, dtype), dtype)
+    assert isinstance(fast, fx.GraphModule)
+    with torch.inference_mode():
+        for count in (1, 3, 1):  # the first one decides how weights are laid out
+            pictures = pictures_for(name, dtype, count)
+            for ours, theirs in zip(fast(pictures), plain(pictures), strict=True):
+                assert ours.shape == theirs.shape
+                assert ours.dtype == theirs.dtype
+                torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 if precision == "fp32" else 0.05)
+
+
+@needs_x86
+@pytest.mark.parametrize("name", ["ssd300-vgg16", "ssd300-mobilenet-v1", "ssd300-mobilenet-v1-relu"])
+def test_no_activation_is_left_behind_a_convolution(name: str) -> None:
+    fast = fused(network_of(name, torch.float32), torch.float32)
+    assert isinstance(fast, fx.GraphModule)
+    kinds = [type(module) for module in fast.modules()]
+    assert not {nn.Conv2d, fusing.SameConv2d, nn.ReLU, nn.ReLU6} & set(kinds)
+    assert kinds.count(fusing._Convolution) > 20
+    assert not {torch.nn.functional.relu, torch.nn.functional.relu6} & {node.target for node in fast.graph.nodes}
+
+
+@needs_x86
+def test_what_others_read_too_keeps_its_activation_apart() -> None:
+    class Fork(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            return torch.relu(y) + torch.nn.functional.relu(y) - y
+
+    plain = Fork().eval()
+    x = torch.randn(1, 3, 8, 8)
+    with torch.inference_mode():
+        expected = plain(x)
+        torch.testing.assert_close(fused(plain, torch.float32)(x), expected)
+        assert expected.min() < -expected.max() or expected.max() > 0
+
+
+@needs_x86
+def test_threads_may_come_at_once() -> None:
+    name = "ultralight-faces"
+    plain, fast = (make(network_of(name, torch.float32)) for make in (lambda n: n, lambda n: fused(n, torch.float32)))
+    pictures = pictures_for(name, torch.float32, 1)
+    results: list[tuple[Tensor, Tensor]] = []
+
+    def work() -> None:
+        with torch.inference_mode():
+            results.extend(fast(pictures) for _ in range(3))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 12
+    with torch.inference_mode():
+        expected = plain(pictures)
+    for result in results:
+        for ours, theirs in zip(result, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_where_it_cannot_be_the_network_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    assert fused(network, torch.float16) is network
+    monkeypatch.setattr(fusing.platform, "machine", lambda: "aarch64")
+    assert fused(network, torch.float32) is network
