@@ -4,7 +4,7 @@
 
 Two H.264 videos of the same synthetic scene are made. Three loops over each run in turn, one frame after the other:
 decoding (FFmpeg alone), detection (decoding and what ``ssdcam video --json`` does with a frame), and drawing (besides,
-what makes a BGR picture of it and takes it back: what a labelled video costs before it is encoded).
+a copy of it that is drawn on: what a labelled video costs before it is encoded).
 ``beyond_decoding`` compares the second less the first, ``with_drawing`` the third less the first.
 """
 
@@ -26,7 +26,6 @@ from ssdcam.detection.detector import Detector, load
 from ssdcam.media.av import av
 from ssdcam.media.drawing import draw_detections
 from ssdcam.media.sources import FileSource
-from ssdcam.media.yuv import BT709, YuvConverter
 
 SIZES = {"1080p": (1920, 1080), "4K": (3840, 2160)}
 
@@ -43,13 +42,11 @@ def detect(detector: Detector, video: Path, *, drawing: bool) -> int:
     count = 0
     batch = np.empty((1, *detector.spec.input_size, 3), np.uint8)
     with FileSource(video) as source:
-        converter = YuvConverter(source.width, source.height, BT709)
         while (frame := source.read()) is not None:
             frame.resize_into(batch[0])
             (found,) = detector.decode(detector.infer(batch), [frame.size])
             if drawing:
-                draw_detections(frame.image, found)
-                converter.convert(frame.image)
+                draw_detections(frame.to_draw_on().surface, found)
             count += 1
     return count
 
