@@ -25,6 +25,7 @@ from ssdcam.checkpoints.download import download, sha256_of
 from ssdcam.errors import CheckpointError
 
 from ..cli.commands import unprivileged
+from ..waiting import GUARD
 from .web import Web, nowhere, serving
 
 OLD, NEW = (np.random.default_rng(seed).bytes(300_000 + seed) for seed in range(2))
@@ -357,7 +358,7 @@ class TestTheDisk:
         )
         for path in (closed / "a.pth", closed / "new" / "a.pth"):
             command = [*prefix, sys.executable, "-c", script, f"{web.address}/a.pth", str(path)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD)
             assert (done.stdout, done.stderr) == (f"{path}: cannot be written: Permission denied\n", "")
         assert not web.asked
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from ..waiting import GUARD
+
 
 @dataclass
 class Web:
@@ -97,7 +99,7 @@ def serving() -> Iterator[Web]:
             try:
                 self.wfile.write(body[:half])
                 if web.hold:
-                    web.hold.wait(60)
+                    web.hold.wait(GUARD)
                     self.wfile.write(body[half:])
             except OSError:  # whoever asked has gone
                 return

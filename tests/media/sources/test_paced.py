@@ -12,6 +12,7 @@ from ssdcam.media.sources.paced import Pacer
 
 from .videos import MILLISECOND, make_video, number_of
 
+
 def test_no_frame_comes_before_its_time(tmp_path, read_all):
     path = make_video(tmp_path / "x.mkv", [0, 50, 60, 70, 300, 310, 500], MILLISECOND)
     source = open_source(str(path))
