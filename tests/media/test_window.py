@@ -263,7 +263,7 @@ def test_h_shows_the_keys(watch: Callable[..., Watched], tmp_path: Path) -> None
 
 def test_a_large_picture_fits_the_screen(watch: Callable[..., Watched], tmp_path: Path) -> None:
     large = make_video(
-        tmp_path / "large.mp4", range(40), Fraction(4, 1), size=(3840, 2160), options={"preset": "ultrafast"}, rate=1
+        tmp_path / "large.mp4", range(10), Fraction(10, 1), size=(3840, 2160), options={"preset": "ultrafast"}, rate=1
     )
     watched = watch("webcam", large)
     width, height = watched.size()
