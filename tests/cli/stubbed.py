@@ -5,7 +5,7 @@ times as fast as a real one; everything else of the command line is the real thi
 
 Environment: SSDCAM_STUB_SLEEP, seconds a batch; SSDCAM_STUB_FAIL, the picture at which it raises;
 SSDCAM_STUB_WINDOW, seconds that the window takes to show a picture; SSDCAM_STUB_SHOWN, a file that is there once the
-window has shown one.
+window has shown one; SSDCAM_STUB_PATIENCE, seconds that a stream may keep silent.
 """
 
 from __future__ import annotations
@@ -107,6 +107,13 @@ def _change_windows(seconds: float, shown: str | None) -> None:
     Window.show, Window.key = slow, telling  # type: ignore[method-assign]
 
 
+def _wait_longer(seconds: float) -> None:
+    """For streams whose server is as slow as the machine that it runs on."""
+    from ssdcam.media.sources.stream import StreamSource
+
+    StreamSource.__init__.__kwdefaults__.update(open_timeout=seconds, read_timeout=seconds)
+
+
 def batches_of(detector: Detector) -> Sequence[int]:
     """Sizes of the batches that a stub detector was given."""
     return cast(StubEngine, detector.engine).batches
@@ -116,5 +123,9 @@ if __name__ == "__main__":
     from ssdcam.cli import main
 
     detector_module.load = _load  # type: ignore[assignment]
-    _change_windows(float(os.environ.get("SSDCAM_STUB_WINDOW", "0")), os.environ.get("SSDCAM_STUB_SHOWN"))
+    if "SSDCAM_STUB_PATIENCE" in os.environ:
+        _wait_longer(float(os.environ["SSDCAM_STUB_PATIENCE"]))
+    slow, shown = os.environ.get("SSDCAM_STUB_WINDOW"), os.environ.get("SSDCAM_STUB_SHOWN")
+    if slow or shown:
+        _change_windows(float(slow or 0), shown)
     main()

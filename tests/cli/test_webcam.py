@@ -22,12 +22,13 @@ from ssdcam.media.claims import Claim
 
 from ..media import clips
 from ..media.sources.videos import make_video, number_of, numbered
-from ..waiting import finish
+from ..waiting import GUARD, finish
 from .running import INSTALLED, environment, one_line, records, run, start
 
 SERVERS = Path(__file__).parents[1] / "media" / "sources"
 PLAIN = ("--score", "1", "--no-fps", "--crf", "10", "--preset", "ultrafast")
 PASSWORD = "s3cr3t-w0rd"
+PATIENT = {"SSDCAM_STUB_PATIENCE": str(GUARD)}
 
 
 @pytest.fixture
@@ -265,7 +266,7 @@ def read_lines(process: subprocess.Popen[str], count: int) -> list[str]:
 
 def lose_and_find(server: Server, url: str, out: Path, *options: str) -> tuple[list[dict[str, Any]], str]:
     """Watch a stream that is lost and comes back: the records and what was said."""
-    process = start("webcam", url, "--json", "-o", out, "--no-window", *PLAIN, *options)
+    process = start("webcam", url, "--json", "-o", out, "--no-window", *PLAIN, *options, env=PATIENT)
     try:
         head = read_lines(process, 20)
         server.kill()
@@ -324,7 +325,7 @@ def test_a_lost_rtsp_camera_comes_back(tmp_path: Path, rtsp: tuple[Server, str])
 
 def test_a_camera_that_stays_away(mjpeg: tuple[Server, str]) -> None:
     server, url = mjpeg
-    process = start("webcam", url, "--json", "--no-window", "--reconnect", "1")
+    process = start("webcam", url, "--json", "--no-window", "--reconnect", "1", env=PATIENT)
     try:
         head = read_lines(process, 5)
         server.kill()
@@ -339,7 +340,7 @@ def test_a_camera_that_stays_away(mjpeg: tuple[Server, str]) -> None:
 
 def test_a_camera_that_is_not_waited_for(mjpeg: tuple[Server, str]) -> None:
     server, url = mjpeg
-    process = start("webcam", url, "--json", "--no-window", "--reconnect", "off")
+    process = start("webcam", url, "--json", "--no-window", "--reconnect", "off", env=PATIENT)
     try:
         read_lines(process, 5)
         server.kill()
