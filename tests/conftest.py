@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 import ssdcam
 from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from ssdcam.ssd.architectures import build_network, new_spec
 
-# The time of one example says nothing on a machine that others use too.
-settings.register_profile("ssdcam", deadline=None)
-settings.register_profile("mutation", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+# The time that examples take says nothing on a machine that others use too.
+settings.register_profile("ssdcam", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "mutation", settings.get_profile("ssdcam"), derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("ssdcam")
 
 

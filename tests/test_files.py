@@ -13,6 +13,8 @@ import pytest
 
 from ssdcam.files import exists, same_file, write_whole
 
+from .waiting import wait_until
+
 OLD, NEW = b"old" * 100, b"new" * 1000
 
 
@@ -143,6 +145,7 @@ def test_a_file_is_whole_whatever_ends_the_process(number: signal.Signals, tmp_p
         with subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, path], stdout=subprocess.PIPE) as process:
             assert process.stdout
             process.stdout.readline()
+            wait_until(path.exists, process)
             time.sleep(0.05 + 0.007 * i)
             process.send_signal(number)
         content = path.read_bytes()

@@ -25,6 +25,7 @@ from ssdcam.checkpoints.download import download, sha256_of
 from ssdcam.errors import CheckpointError
 
 from ..cli.commands import unprivileged
+from ..waiting import GUARD
 from .web import Web, nowhere, serving
 
 OLD, NEW = (np.random.default_rng(seed).bytes(300_000 + seed) for seed in range(2))
@@ -130,6 +131,20 @@ class TestBrokenConnections:
         with pytest.raises(CheckpointError, match="the connection ended after"):
             download(f"{web.address}/a.pth", target)
         assert len(web.asked) == 1 + 4
+
+    def test_goes_on_after_a_reset(self, web: Web, target: Path) -> None:
+        web.cuts, web.resets = [100_000, 50_000], True
+        download(f"{web.address}/a.pth", target, sha256=SHA)
+        assert_there(target)
+        assert len(web.asked) == 3
+
+    @pytest.mark.parametrize("claim", ["bytes 5-9/300001", "bytes */300001", "nonsense"])
+    def test_starts_anew_where_another_part_is_sent(self, claim: str, web: Web, target: Path) -> None:
+        leave_part(target, web, NEW[:1234])
+        web.claims = [claim]
+        download(f"{web.address}/a.pth", target, sha256=SHA)
+        assert web.ranges_asked == ["bytes=1234-", None]
+        assert_there(target)
 
     @pytest.mark.parametrize("codes", [[500], [503, 502, 504], [429, 408]])
     def test_trouble_that_passes(self, codes: list[int], web: Web, target: Path) -> None:
@@ -357,7 +372,7 @@ class TestTheDisk:
         )
         for path in (closed / "a.pth", closed / "new" / "a.pth"):
             command = [*prefix, sys.executable, "-c", script, f"{web.address}/a.pth", str(path)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD)
             assert (done.stdout, done.stderr) == (f"{path}: cannot be written: Permission denied\n", "")
         assert not web.asked
 

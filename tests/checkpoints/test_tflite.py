@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ssdcam
+from ssdcam.checkpoints import tflite as tflite_module
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.checkpoints.labels import COCO_WITH_GAPS
 from ssdcam.checkpoints.tflite import load_tflite
 from ssdcam.detection.torch_engine import Normalise, load_network
 from ssdcam.errors import CheckpointError, UnavailableError
-from ssdcam.ssd.default_boxes import layout_tensorflow
+from ssdcam.ssd.default_boxes import BoxLayout, default_boxes, layout_tensorflow
 from ssdcam.ssd.spec import BoxCoding
 
 from .. import pictures
@@ -125,6 +127,25 @@ def works_or_is_told_of(path: Path, damaged: bytes) -> None:
     except CheckpointError as error:
         complaint = str(error)
     assert complaint is None or path.name in complaint
+
+
+MAPS = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
+
+
+def test_default_boxes_of_another_rule_are_read_off_the_table() -> None:
+    usual = layout_tensorflow(MAPS)
+    longer = [replace(one, shapes=tuple((1.3 * w, 0.8 * h) for w, h in one.shapes)) for one in usual.maps]
+    table = default_boxes(BoxLayout(tuple(longer)))
+    found = tflite_module._layout(table, 0.0, MAPS)
+    np.testing.assert_allclose(default_boxes(found), table, atol=1e-5)
+    assert tflite_module._layout(default_boxes(usual), 0.0, MAPS) == usual
+
+
+def test_default_boxes_that_stand_on_no_grid_are_refused() -> None:
+    table = default_boxes(layout_tensorflow(MAPS)).copy()
+    table[100, 0] += 0.01
+    with pytest.raises(ValueError, match="stand on no regular grid"):
+        tflite_module._layout(table, 0.0, MAPS)
 
 
 # The graph lies at the end of the file, behind four megabytes of weights.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from ..waiting import GUARD
 
 
 @dataclass
@@ -24,6 +27,8 @@ class Web:
         redirects: where paths lead.
         answers: status codes of the next requests, in place of what was asked for.
         cuts: bytes after which the next answers break off; None is not at all.
+        resets: whether what breaks off is reset, as by a firewall, and not closed.
+        claims: what the next answers with a part say of it, in place of the truth.
         hold: answers stop half-way through the body until it is set, where it is given.
         asked: headers of each request, with its path as ``path``.
     """
@@ -37,6 +42,8 @@ class Web:
     redirects: dict[str, str] = field(default_factory=dict)
     answers: list[int] = field(default_factory=list)
     cuts: list[int | None] = field(default_factory=list)
+    resets: bool = False
+    claims: list[str] = field(default_factory=list)
     hold: threading.Event | None = None
     asked: list[dict[str, str]] = field(default_factory=list)
 
@@ -77,14 +84,20 @@ def serving() -> Iterator[Web]:
                 return
             self.send_response(206 if start else 200)
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                truth = f"bytes {start}-{len(content) - 1}/{len(content)}"
+                self.send_header("Content-Range", web.claims.pop(0) if web.claims else truth)
             for name, value in (("ETag", web.etag), ("Last-Modified", web.modified)):
                 if value:
                     self.send_header(name, value)
             if web.length:
                 self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
-            self._write(content[start:][: web.cuts.pop(0) if web.cuts else None])
+            cut = web.cuts.pop(0) if web.cuts else None
+            self._write(content[start:][:cut])
+            if web.resets and cut is not None:
+                self.wfile.flush()
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
 
         def _start(self, content: bytes) -> int:
             wanted = self.headers["Range"]
@@ -97,7 +110,7 @@ def serving() -> Iterator[Web]:
             try:
                 self.wfile.write(body[:half])
                 if web.hold:
-                    web.hold.wait(60)
+                    web.hold.wait(GUARD)
                     self.wfile.write(body[half:])
             except OSError:  # whoever asked has gone
                 return

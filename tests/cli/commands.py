@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..waiting import GUARD
+
 SCRIPT = Path(sys.executable).with_name("ssdcam")
-TIMEOUT = 300  # seconds until a run counts as hung
+TIMEOUT = GUARD
 
 Argument = str | Path
 

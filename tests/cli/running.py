@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Guards against hanging, nothing more: many times what is normal, as machines may be busy.
-GUARD = 120.0
+from ..waiting import GUARD
 
 INSTALLED = [str(Path(sys.executable).with_name("ssdcam"))]
 """The command as it is installed."""

@@ -4,7 +4,8 @@ What it finds depends on the picture alone, so that wrong, lost or swapped frame
 times as fast as a real one; everything else of the command line is the real thing.
 
 Environment: SSDCAM_STUB_SLEEP, seconds a batch; SSDCAM_STUB_FAIL, the picture at which it raises;
-SSDCAM_STUB_WINDOW, seconds that the window takes to show a picture.
+SSDCAM_STUB_WINDOW, seconds that the window takes to show a picture; SSDCAM_STUB_SHOWN, a file that is there once the
+window has shown one; SSDCAM_STUB_PATIENCE, seconds that a stream may keep silent.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -87,16 +89,29 @@ def _load(model: str | None = None, *, score: float = 0.5, **options: Any) -> De
     return stub_detector(score=score, sleep=sleep, fail_at=int(fail_at) if fail_at else None)
 
 
-def _slow_down_windows(seconds: float) -> None:
+def _change_windows(seconds: float, shown: str | None) -> None:
     from ssdcam.media.window import Window
 
-    show = Window.show
+    show, key = Window.show, Window.key
 
     def slow(self: Window, image: NDArray[np.uint8]) -> None:
         time.sleep(seconds)
         show(self, image)
 
-    Window.show = slow  # type: ignore[method-assign]
+    def telling(self: Window) -> str | None:
+        pressed = key(self)  # when it has drawn what is to be shown
+        if shown and self._shown:
+            Path(shown).touch()
+        return pressed
+
+    Window.show, Window.key = slow, telling  # type: ignore[method-assign]
+
+
+def _wait_longer(seconds: float) -> None:
+    """For streams whose server is as slow as the machine that it runs on."""
+    from ssdcam.media.sources.stream import StreamSource
+
+    StreamSource.__init__.__kwdefaults__.update(open_timeout=seconds, read_timeout=seconds)
 
 
 def batches_of(detector: Detector) -> Sequence[int]:
@@ -108,6 +123,9 @@ if __name__ == "__main__":
     from ssdcam.cli import main
 
     detector_module.load = _load  # type: ignore[assignment]
-    if "SSDCAM_STUB_WINDOW" in os.environ:
-        _slow_down_windows(float(os.environ["SSDCAM_STUB_WINDOW"]))
+    if "SSDCAM_STUB_PATIENCE" in os.environ:
+        _wait_longer(float(os.environ["SSDCAM_STUB_PATIENCE"]))
+    slow, shown = os.environ.get("SSDCAM_STUB_WINDOW"), os.environ.get("SSDCAM_STUB_SHOWN")
+    if slow or shown:
+        _change_windows(float(slow or 0), shown)
     main()

@@ -19,10 +19,10 @@ from ssdcam.cli import bench_tables
 from ssdcam.detection.engines import ENGINES
 
 from ..media.sources.videos import make_video
+from ..waiting import GUARD
 from .commands import Terminal, ssdcam, start
 
 TINY = ("--arch", "ssd300-mobilenet-v1", "--arch-option", "width=.1", "--input-size", "96")
-LONG = 1800  # seconds until a run of everything counts as hung
 QUICK = ("--rounds", "1", "--seconds", "0.01", "--threads", "1")
 FIGURES = {"engine", "precision", "device", "batch", "latency_ms", "per_second"}
 STATS = {
@@ -39,7 +39,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All engines and precisions; each has to start, and a few first prepare the network, so this takes a while."""
     video = make_video(tmp_path_factory.mktemp("bench") / "in.mp4", range(12))
     process = start("bench", str(video), *TINY, *QUICK, "--device", "cpu", "--batch", "2,1", "--json")
-    out, err = process.communicate(timeout=LONG)
+    out, err = process.communicate(timeout=10 * GUARD)
     assert process.returncode == 0, err
     figures: dict[str, Any] = json.loads(out)
     return figures

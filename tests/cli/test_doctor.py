@@ -13,6 +13,7 @@ import pytest
 from ssdcam.detection.detector import EngineName
 from ssdcam.diagnosis.checks import checks
 
+from ..waiting import finish, wait_until
 from .running import INSTALLED, one_line, run, start
 
 
@@ -87,9 +88,8 @@ def test_ctrl_c(tmp_path: Path) -> None:
     for line in process.stdout:
         if line.startswith("ok       memory"):  # torch comes next
             break
-    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
-        pass
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), process)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    finish(process)
     assert process.returncode == 130
     assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()

@@ -27,6 +27,7 @@ from ssdcam.media.images import read_image
 
 from .. import pictures
 from ..conftest import TINY_LABELS
+from ..waiting import finish
 from .commands import SCRIPT, TIMEOUT, Run, Terminal, ssdcam, start, unprivileged
 
 ImageCommand = Callable[..., Run]
@@ -659,7 +660,7 @@ class TestStopped:
         assert process.stdout
         first = [process.stdout.readline() for _ in range(5)]
         process.send_signal(number)
-        rest, err = process.communicate(timeout=TIMEOUT)
+        rest, err = finish(process)
         assert process.returncode == code
         assert err == b""
         lines = [*first, *rest.splitlines(keepends=True)]

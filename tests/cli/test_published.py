@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,9 @@ from ..checkpoints.families.small import save_faces
 from ..checkpoints.web import Web, nowhere, serving
 from ..datasets import made
 from ..media.sources.videos import make_video
+from ..waiting import finish, wait_until
 from .commands import Terminal
-from .running import GUARD, one_line, records, run, start
+from .running import one_line, records, run, start
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -63,11 +63,7 @@ class Here:
     def wait_for_half(self, process: subprocess.Popen[str]) -> int:
         """Wait until half of the file has come, and the server waits, too; its size."""
         part, half = self.path.with_name(f"{self.path.name}.part"), self.faces.stat().st_size // 2
-        deadline = time.monotonic() + GUARD
-        while not part.exists() or part.stat().st_size < half:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        wait_until(lambda: part.exists() and part.stat().st_size >= half, process)
         return half
 
 
@@ -169,7 +165,7 @@ class TestDownload:
             process = here.start("weights", "download", "small-faces")
             half = here.wait_for_half(process)
             process.send_signal(number)
-            said, _ = process.communicate(timeout=GUARD)
+            said, _ = finish(process)
             assert said == ""
             assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
             assert kept(here) == ["version-test-320.pth.part", "version-test-320.pth.part.json"]
@@ -190,7 +186,7 @@ class TestDownload:
         assert second.stderr.readline() == f"note: {here.path}: another process is downloading it: waiting\n"
         here.web.hold.set()
         for process in (first, second):
-            said, _ = process.communicate(timeout=GUARD)
+            said, _ = finish(process)
             assert (process.returncode, said) == (0, f"small-faces: {here.path}\n")
         assert len(here.web.asked) == 1
         assert here.path.read_bytes() == here.faces.read_bytes()
@@ -206,8 +202,8 @@ class TestDownload:
         here.web.hold.set()
         here.web.hold = None
         first.kill()
-        first.communicate()
-        second.communicate(timeout=GUARD)
+        finish(first)
+        finish(second)
         assert second.returncode == 0
         # The first may have got more, or all, between the two lines above.
         assert here.web.ranges_asked in ([None], [None, f"bytes={half}-"])

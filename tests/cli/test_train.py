@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from importlib import import_module
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from ssdcam.training.log import read_log
 
 from ..checkpoints.families.small import save_faces
 from ..training.scenes import LABELS, draw, tiny
+from ..waiting import GUARD, finish, wait_until
 from .running import INSTALLED, one_line, run, start
 
 main_module = import_module("ssdcam.cli.main")  # the package has a function of that name
@@ -134,13 +134,9 @@ def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
     process = start(*arguments, "-o", part, "--resume", command=INSTALLED)  # nothing to resume: it starts
     try:
-        deadline = time.monotonic() + 120
-        while not (part / "log.csv").exists() or len(read_log(part / "log.csv")) < 3:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: (part / "log.csv").exists() and len(read_log(part / "log.csv")) >= 3, process)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = finish(process)
     finally:
         process.kill()
     assert (process.returncode, out, err) == (130, "", "")
@@ -198,7 +194,7 @@ def test_torchrun(data: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ssdcam"]
     arguments = ["train", str(data), "--arch", "ssd300-mobilenet-v1", "--arch-option", "width=0.1"]
     arguments += ["--input-size", "96", *QUICK, "-o", str(tmp_path / "run")]
-    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=300, env=os.environ)
+    done = subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=GUARD, env=os.environ)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("6 steps over 10 photos") == 1
     assert load_checkpoint(tmp_path / "run/last.safetensors").spec.labels == LABELS

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import time
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -23,8 +21,9 @@ from ssdcam.records.record import to_json
 
 from ..media import clips
 from ..media.sources.videos import MILLISECOND, decoded_times, make_video, number_of, turn
+from ..waiting import GUARD, finish, wait_until
 from .commands import ssdcam
-from .running import GUARD, INSTALLED, STUBBED, one_line, records, run, start
+from .running import INSTALLED, STUBBED, one_line, records, run, start
 
 QUICK = ("--preset", "ultrafast")
 
@@ -95,14 +94,6 @@ def duration(path: Path) -> float:
     with av.open(str(path)) as container:
         assert container.duration is not None
         return container.duration / 1e6
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a process says until its end."""
-    try:
-        return process.communicate(timeout=GUARD)
-    finally:
-        process.kill()
 
 
 # What goes in comes out.
@@ -603,10 +594,8 @@ def test_resume_after_a_kill(tmp_path: Path) -> None:
         make_video(tmp_path / name, range(100))
     command = ("video", *(tmp_path / name for name in names), "-o", tmp_path / "out", "--resume")
     outputs = [tmp_path / "out" / name for name in names]
-    process = start(*command, env={"SSDCAM_STUB_SLEEP": "0.02"})
-    deadline = time.monotonic() + GUARD
-    while not outputs[1].exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    process = start(*command, env={"SSDCAM_STUB_SLEEP": "0.1"})
+    wait_until(outputs[1].exists, process)
     process.kill()
     finish(process)
     assert outputs[0].exists()

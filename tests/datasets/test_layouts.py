@@ -134,6 +134,29 @@ class TestVoc:
             "c.xml: no such fil",
         ]
 
+    @pytest.mark.parametrize(
+        ("text", "other", "complaint", "skipped"),
+        [
+            ("<width>80<", "<width>wide<", "a.xml: size/width is 'wide', not a number", 1),
+            ("<height>64<", "<height>1e999<", "a.xml: size/height is '1e999', not a number", 1),
+            ("<xmin>1<", "<xmin>left<", "a.xml: object 1: bndbox/xmin is 'left', not a number", 0),
+            ("<ymin>1<", "<ymin>99<", "a.xml: object 1: the box (1, 99, 40, 32) has no area", 0),
+            ("<annotation>", '<?xml version="1.0" encoding="nosuch"?><annotation>', "a.xml: ", 1),
+        ],
+    )
+    def test_numbers_that_are_none_are_named(
+        self, text: str, other: str, complaint: str, skipped: int, tmp_path: Path
+    ) -> None:
+        root = made.voc(tmp_path)
+        annotation = root / "Annotations/a.xml"
+        assert text in annotation.read_text()
+        annotation.write_text(annotation.read_text().replace(text, other, 1))
+        dataset = open_dataset(root, "train")
+        assert dataset.skipped == skipped
+        [problem] = dataset.problems
+        assert problem.removeprefix(f"{root}/Annotations/").startswith(complaint)
+        assert len(dataset.samples) == 3 - skipped
+
     def test_a_size_that_nobody_states_is_read(self, tmp_path: Path) -> None:
         root = made.voc(tmp_path)
         text = made.voc_xml([Thing("dog", (1, 1, 99, 99))])

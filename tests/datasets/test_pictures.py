@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,3 +74,48 @@ class TestOrientation:
     def test_another_size_is_an_error(self, path: Path) -> None:
         with pytest.raises(ImageError, match="is 60x80, but its annotation says 81x60"):
             read_picture(replace(sample(path), width=81, height=60))
+
+
+def exif(order: str, *entries: tuple[int, int], count: int | None = None) -> bytes:
+    """A JPEG segment with a directory of tags and short values; it may claim another count of them."""
+    pack = {"II": "<", "MM": ">"}.get(order, "<")
+    tiff = order.encode() + struct.pack(f"{pack}HIH", 42, 8, len(entries) if count is None else count)
+    tiff += b"".join(struct.pack(f"{pack}HHIHH", tag, 3, 1, value, 0) for tag, value in entries)
+    return struct.pack(">BBH", 0xFF, 0xE1, len(tiff) + 8) + b"Exif\0\0" + tiff
+
+
+@pytest.mark.parametrize("as_shown", [True, False])
+@pytest.mark.parametrize(
+    "between",
+    [
+        exif("II", (0x010F, 1), (0x0112, 6)),
+        exif("MM", (0x0112, 8)),
+        exif("II", (0x0112, 3)),
+        exif("II", (0x010F, 1)),
+        exif("II", count=5),
+        exif("XX", (0x0112, 6)),
+        struct.pack(">BBH", 0xFF, 0xE1, 6) + b"http",
+        b"\xff\xff\xff",
+        b"\0\0\0",
+    ],
+    ids=[
+        "turned",
+        "turned, big-endian",
+        "upside down",
+        "no orientation",
+        "cut short",
+        "no order",
+        "XMP",
+        "fill",
+        "junk",
+    ],
+)
+def test_sizes_whatever_stands_before_a_jpegs_first_frame(between: bytes, as_shown: bool, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    pictures.photo(path, 60, 40)
+    data = path.read_bytes()
+    place = 4 + int.from_bytes(data[4:6])  # behind the first segment, without which it is taken for no JPEG
+    path.write_bytes(data[:place] + between + data[place:])
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR if as_shown else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    assert image is not None
+    assert picture_size(path, as_shown) == image.shape[1::-1]

@@ -18,8 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ..waiting import GUARD
+
 ROOT = Path(__file__).parents[2]
-GUARD = 600.0  # seconds until a run counts as hung
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = frozenset({"os.rename", "os.remove", "os.mkdir", "os.truncate", "os.chmod"})

@@ -26,6 +26,7 @@ from ssdcam.records import open_records, read_records
 from ..cli.running import INSTALLED, one_line, start
 from ..pictures import noise, photo
 from ..records import samples
+from ..waiting import GUARD
 from .conftest import Count
 
 THREADS = 4
@@ -34,7 +35,7 @@ THREADS = 4
 def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     found = []
     for process in processes:
-        out, err = process.communicate(timeout=600)
+        out, err = process.communicate(timeout=GUARD)
         found.append((process.returncode, out, err))
     return found
 
@@ -124,7 +125,7 @@ def check_threads(detector: Detector, count: Count) -> None:
 
     def work(number: int) -> list[list[list[Any]]]:
         order = random.Random(number).sample(range(len(batches)), len(batches))
-        together.wait(60)
+        together.wait(GUARD)
         mine = {i: [found(one) for one in detector.detect(batches[i])] for i in order}
         return [mine[i] for i in range(len(batches))]
 

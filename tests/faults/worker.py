@@ -20,9 +20,7 @@ from pathlib import Path
 
 from tests.faults.mutate import damaged
 from tests.faults.readers import copy, outcome
-
-# Guards against hanging, nothing more: machines may be busy.
-GUARD = 600.0
+from tests.waiting import GUARD
 
 # What is allocated beyond this, in bytes, is refused by the system, so that no case brings the machine down.
 MOST_ADDRESSES = 12 * 2**30

@@ -104,7 +104,9 @@ def test_a_video_that_begins_late(tmp_path: Path) -> None:
     assert frame_times(tmp_path / "out.mp4") == pytest.approx(times, abs=1e-5)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(times=st.lists(st.floats(-1, 3), min_size=1, max_size=20), suffix=st.sampled_from([".mp4", ".mkv", ".avi"]))
 def test_times_rise_whatever_comes(tmp_path: Path, times: list[float], suffix: str) -> None:
     path = tmp_path / f"out{suffix}"

@@ -18,9 +18,7 @@ from ssdcam.pipeline.run import Pipeline, Result
 from ssdcam.pipeline.timing import Timing
 
 from ..cli.stubbed import stub_detector
-
-# A guard against hanging, in seconds.
-GUARD = 60.0
+from ..waiting import GUARD
 
 
 def nothing_drawn(surface: Any, detections: Detections, timing: Timing) -> None:
@@ -104,11 +102,3 @@ def no_thread_left() -> Iterator[None]:
     yield
     left = [t for t in threading.enumerate() if t not in before and t.name.startswith("ssdcam")]
     assert not left
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for another thread to bring something about."""
-    deadline = time.monotonic() + GUARD
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.002)

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from ssdcam.pipeline.channel import Channel
 
-# A guard against hanging, in seconds.
-GUARD = 30.0
+from ..waiting import GUARD, wait_until
 
 
 def in_thread(work: Callable[[], Any]) -> Thread:
@@ -53,15 +52,11 @@ def test_a_full_channel_makes_the_producer_wait() -> None:
             passed.append(item)
 
     thread = in_thread(produce)
-    deadline = time.monotonic() + GUARD
-    while len(passed) < 2 and time.monotonic() < deadline:
-        time.sleep(0.001)
+    wait_until(lambda: len(passed) >= 2)
     time.sleep(0.3)  # several times as long as it waits at a stretch
     assert passed == [0, 1]
     assert channel.get() == [0]
-    deadline = time.monotonic() + GUARD
-    while len(passed) < 3 and time.monotonic() < deadline:
-        time.sleep(0.001)
+    wait_until(lambda: len(passed) >= 3)
     time.sleep(0.05)
     assert passed == [0, 1, 2]
     assert [channel.get() for _ in range(4)] == [[1], [2], [3], [4]]

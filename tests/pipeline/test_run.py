@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import threading
 import time
-from itertools import pairwise
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ssdcam.errors import SourceError, UnavailableError
+from ssdcam.pipeline import run as run_module
 from ssdcam.pipeline.run import Pipeline, Result
 from ssdcam.pipeline.timing import Timing
 
 from ..cli.stubbed import batches_of, stub_detector
-from .conftest import ListedSource, ListSink, nothing_drawn, run_to_end, wait_until
+from ..waiting import GUARD, wait_until
+from .conftest import ListedSource, ListSink, nothing_drawn, run_to_end
 
 # Frames that may be on their way at once: in the two queues, and one in each thread's hands; of a file, one is in the
 # network besides.
 IN_FLIGHT_FILE = 4 + 4 + 3 + 1
 IN_FLIGHT_LIVE = 1 + 4 + 3
+
+
+class Waits(Event):
+    """An event that counts how often it was waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited += 1
+        return super().wait(timeout)
 
 
 def slow(result: Result) -> None:
@@ -102,11 +115,11 @@ def test_live_frames_give_way_to_newer_ones() -> None:
 
     def hold(batch: Any) -> Any:
         at_work.set()
-        held.wait(30)
+        held.wait(GUARD)
         return infer(batch)
 
     detector.engine.infer = hold  # type: ignore[method-assign]
-    source = ListedSource(1000, live=True, gate=lambda index: at_work.wait(30) and None if index == 1 else None)
+    source = ListedSource(1000, live=True, gate=lambda index: at_work.wait(GUARD) and None if index == 1 else None)
     sink = ListSink()
     pipeline = Pipeline(source, detector, [sink], nothing_drawn, timing=Timing(), stop=Event())
     pipeline.start()
@@ -157,24 +170,30 @@ def test_few_frames_are_on_their_way(live: bool, most: int, slow_one: str) -> No
 
 
 def test_a_slow_detector_on_a_live_source_stays_up_to_date() -> None:
-    """Every frame that is looked at was the newest but one, however long the run."""
-    detector, behind = stub_detector(sleep=0.003), []
-    source = ListedSource(1500, live=True, gate=lambda index: time.sleep(0.0003))
-    infer = detector.engine.infer
-    looked_at: list[int] = []
-    sink = ListSink(gate=lambda result: looked_at.append(result.frame.index))
+    """While the detector works, the source gives twenty frames; the last of them is the one to be looked at next."""
+    detector, stop, held_back = stub_detector(), Event(), Event()
+    allowed = 1
 
-    def watch(batch: Any) -> Any:
-        # Frame n is grey n; the source has given so many since.
-        behind.append((source.given - 1 - int(batch[0, 0, 0, 0])) % 251)
+    def hold_back(index: int) -> None:
+        if index == allowed:  # all frames before this one have been handed over
+            held_back.set()
+            wait_until(lambda: index < allowed or stop.is_set())
+
+    infer = detector.engine.infer
+
+    def work(batch: Any) -> Any:
+        nonlocal allowed
+        wait_until(lambda: held_back.is_set() or stop.is_set())
+        held_back.clear()
+        allowed += 20
+        wait_until(lambda: held_back.is_set() or stop.is_set())
         return infer(batch)
 
-    detector.engine.infer = watch  # type: ignore[method-assign]
-    run_to_end(source, [sink], detector)
-    assert len(behind) > 50
-    # The median, for threads may stop anywhere: a frame is hardly older when it is looked at than when it came.
-    assert float(np.median(behind)) <= 3
-    assert all(a < b for a, b in pairwise(looked_at))
+    detector.engine.infer = work  # type: ignore[method-assign]
+    sink = ListSink()
+    source = ListedSource(None, live=True, gate=hold_back)
+    run_to_end(source, [sink], detector, stop=stop, max_frames=70)
+    assert sink.frames == list(range(0, 70 * 20, 20))
 
 
 # Failures.
@@ -225,7 +244,7 @@ def test_the_first_failure_is_told() -> None:
     told = Event()
 
     def late(result: Result) -> None:
-        told.wait(30)
+        told.wait(GUARD)
         raise OSError("later")
 
     class Failing(ListedSource):
@@ -259,11 +278,21 @@ def test_max_frames_counts_results(live: bool) -> None:
     assert len(sink.frames) == pipeline.timing.frames == 9
 
 
-def test_duration_counts_from_the_first_frame() -> None:
-    source = ListedSource(None, live=True, gate=lambda index: time.sleep(0.01 if index else 0.6))
-    sink = ListSink()
-    run_to_end(source, [sink], duration=0.3)
-    assert len(sink.frames) > 1, "the wait for the first frame is no part of it"
+def test_duration_counts_from_the_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock of the test's own: a hundred seconds pass before the first frame, then a tenth with each."""
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    sink, stop = ListSink(), Event()
+
+    def pass_time(index: int) -> None:
+        wait_until(lambda: len(sink.frames) == index or stop.is_set())
+        clock.now += 0.1 if index else 100.0
+        if not index:
+            time.sleep(0.3)  # a few looks at the clock
+
+    monkeypatch.setattr(run_module, "time", clock)
+    source = ListedSource(None, live=True, gate=pass_time)
+    run_to_end(source, [sink], stop=stop, duration=0.3)
+    assert len(sink.frames) >= 3, "the wait for the first frame is no part of it"
 
 
 def test_a_stop_from_outside() -> None:
@@ -282,7 +311,7 @@ def test_a_stop_from_outside() -> None:
 def test_a_stop_while_everyone_waits() -> None:
     """A sink that is stuck until the end, and full queues before it."""
     stop = Event()
-    sink = ListSink(gate=lambda result: stop.wait(30) and None)
+    sink = ListSink(gate=lambda result: stop.wait(GUARD) and None)
     source = ListedSource(None)
     pipeline = Pipeline(source, stub_detector(), [sink], nothing_drawn, timing=Timing(), stop=stop)
     pipeline.start()
@@ -294,27 +323,29 @@ def test_a_stop_while_everyone_waits() -> None:
 
 
 def test_the_caller_is_woken() -> None:
-    ticks: list[float] = []
-    source = ListedSource(3, gate=lambda index: time.sleep(0.25))
+    """Also while no frame comes: the source waits for it."""
+    ticks: list[int] = []
+    source = ListedSource(3, gate=lambda index: wait_until(lambda: len(ticks) >= 3))
     pipeline = Pipeline(source, stub_detector(), [ListSink()], nothing_drawn, timing=Timing(), stop=Event())
     pipeline.start()
-    pipeline.join(lambda: ticks.append(time.monotonic()))
-    assert len(ticks) >= 3
+    pipeline.join(lambda: ticks.append(1))
+    assert source.given == 3
+    assert pipeline.failure is None
 
 
 # Steering.
 
 
 def test_a_paused_file_waits() -> None:
-    source, sink = ListedSource(None), ListSink()
-    pipeline = Pipeline(source, stub_detector(), [sink], nothing_drawn, timing=Timing(), stop=Event())
+    source, sink, stop = ListedSource(None), ListSink(), Waits()
+    pipeline = Pipeline(source, stub_detector(), [sink], nothing_drawn, timing=Timing(), stop=stop)
     pipeline.start()
     wait_until(lambda: len(sink.frames) > 3)
     pipeline.paused.set()
-    time.sleep(0.2)
+    wait_until(lambda: stop.waited)  # the reader rests
     wait_until(lambda: source.given == len(sink.frames))
-    count = source.given
-    time.sleep(0.2)
+    count, rests = source.given, stop.waited
+    wait_until(lambda: stop.waited > rests + 3)
     assert source.given == len(sink.frames) == count
     pipeline.paused.clear()
     wait_until(lambda: len(sink.frames) > count + 3)
@@ -373,4 +404,3 @@ def test_every_stage_has_its_time() -> None:
     pipeline = run_to_end(ListedSource(5), [ListSink(drawn=True)], stub_detector(sleep=0.01))
     stages = pipeline.timing.stats().stages_ms
     assert all(value > 0 for value in stages.values())
-    assert stages["inference"] >= 10

@@ -27,22 +27,29 @@ from .conftest import ListedSource, nothing_drawn
 
 @dataclass
 class FakeWindow:
-    """Presses the keys that a script gives, one a look; then q.
+    """Presses the keys that a script gives, one a look; then q. A number in it waits for so many more pictures.
 
     Attributes:
         shown: copies of the pictures that were shown.
         full_screen: how often it was toggled.
     """
 
-    script: Iterator[str | None]
+    script: Iterator[str | int | None]
     shown: list[np.ndarray] = field(default_factory=list)
     full_screen: int = 0
+    wanted: int = 0
 
     def show(self, image: np.ndarray) -> None:
         self.shown.append(image.copy())
 
     def key(self) -> str | None:
-        return next(self.script, "q")
+        if len(self.shown) < self.wanted:
+            return None
+        entry = next(self.script, "q")
+        if isinstance(entry, int):
+            self.wanted = len(self.shown) + entry
+            return None
+        return entry
 
     def toggle_full_screen(self) -> None:
         self.full_screen += 1
@@ -64,7 +71,7 @@ def watch(tmp_path: Path) -> Iterator[Callable[..., Session]]:
     """Runs a viewer over an endless video while the keys of a script are pressed."""
     stop = Event()
 
-    def start(script: Iterator[str | None], count: int | None = None) -> Session:
+    def start(script: Iterator[str | int | None], count: int | None = None) -> Session:
         told: list[str] = []
         window = FakeWindow(script)
         screen: Channel[Result] = Channel(2, stop)
@@ -87,12 +94,12 @@ def watch(tmp_path: Path) -> Iterator[Callable[..., Session]]:
     stop.set()
 
 
-def script(*keys: str, pause: int = 5) -> Iterator[str | None]:
-    """Keys with some looks at the window between them."""
+def script(*keys: str, pause: int = 5) -> Iterator[str | int | None]:
+    """Keys with some pictures between them."""
     for key in keys:
-        yield from [None] * pause
+        yield pause
         yield key
-    yield from [None] * pause
+    yield pause
 
 
 def grey(image: Any) -> set[int]:
@@ -114,7 +121,7 @@ def test_the_end_of_the_video_is_no_quitting(watch: Callable[..., Session]) -> N
 
 
 def test_space_pauses(watch: Callable[..., Session]) -> None:
-    session = watch(script(" ", pause=30))
+    session = watch(iter([30, " ", *[None] * 30]))
     assert session.pipeline.paused.is_set()
     paused = [image for image in session.window.shown if len(np.unique(image)) > 1]  # which it says on the picture
     assert paused
@@ -122,7 +129,7 @@ def test_space_pauses(watch: Callable[..., Session]) -> None:
 
 
 def test_a_second_space_goes_on(watch: Callable[..., Session]) -> None:
-    session = watch(script(" ", " ", pause=20))
+    session = watch(iter([20, " ", *[None] * 20, " ", 20]))
     assert not session.pipeline.paused.is_set()
     assert len(np.unique(session.window.shown[-1])) == 1
 

@@ -16,6 +16,7 @@ from ssdcam.errors import TrainingError
 from ssdcam.training.augment import NOTHING, Augmentation
 from ssdcam.training.data import Order, PhotoStore, batches, epoch_order, join, join_labels, repeats, steps_an_epoch
 
+from ..waiting import GUARD
 from .scenes import draw, store
 
 SIZE = (48, 64)
@@ -162,7 +163,7 @@ def test_another_photo_stands_in_for_one_that_disappears(tmp_path, workers):
 def test_a_worker_that_is_killed(tmp_path):
     """In a process of its own: torch tells of it by a signal, which interrupts whatever runs."""
     script = "import sys; from tests.training.test_data import kill_a_worker; kill_a_worker(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", script, tmp_path], check=True, cwd=Path(__file__).parents[2], timeout=200)
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True, cwd=Path(__file__).parents[2], timeout=GUARD)
 
 
 def kill_a_worker(folder):

@@ -33,6 +33,7 @@ from ssdcam.training.teacher import Teacher
 from ssdcam.training.trainer import Trainer
 from ssdcam.training.transfer import fresh, retarget, transfer
 
+from ..waiting import GUARD
 from .scenes import assert_same, draw, quick, store, tiny, weights
 
 HERE = Path(__file__).parent
@@ -93,7 +94,7 @@ def test_killed_and_resumed_is_the_same_run(tmp_path):
     folders = [tmp_path / "whole", tmp_path / "killed"]
     command = [sys.executable, "-m", "tests.training.a_run", str(tmp_path / "photos")]
     env = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
-    subprocess.run([*command, str(folders[0])], check=True, env=env, timeout=300)
+    subprocess.run([*command, str(folders[0])], check=True, env=env, timeout=GUARD)
     dice = random.Random(7)
     kills = 0
     for _ in range(2):
@@ -102,10 +103,10 @@ def test_killed_and_resumed_is_the_same_run(tmp_path):
             process.stdout.readline()
         time.sleep(dice.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
-        kills += process.wait(60) == -signal.SIGKILL
+        kills += process.wait(GUARD) == -signal.SIGKILL
         process.stdout.close()
     assert kills
-    subprocess.run([*command, str(folders[1])], check=True, env=env, timeout=300, stdout=subprocess.DEVNULL)
+    subprocess.run([*command, str(folders[1])], check=True, env=env, timeout=GUARD, stdout=subprocess.DEVNULL)
     whole, killed = (run_folder.load_state(folder) for folder in folders)
     assert killed["step"] == whole["step"] == 24
     for part in ("network", "average"):
@@ -365,7 +366,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}  # what torchrun says
     runs = [subprocess.Popen(command, env=env)]
     runs += [subprocess.Popen(command, env={**env, **meeting, "RANK": rank}) for rank in "01"]
-    assert [run.wait(300) for run in runs] == [0, 0, 0]
+    assert [run.wait(GUARD) for run in runs] == [0, 0, 0]
     one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (1, 2))
     assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
     assert any(g.abs().max() > 1e-3 for g in one["gradients"].values())

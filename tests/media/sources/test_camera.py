@@ -12,6 +12,7 @@ from ssdcam.errors import SourceError
 from ssdcam.media.sources import CameraSource, devices, open_source
 from ssdcam.media.sources.camera import Settings
 
+from ...waiting import GUARD
 from .videos import number_of, numbered
 
 MJPG, YUYV = cv2.VideoWriter.fourcc(*"MJPG"), cv2.VideoWriter.fourcc(*"YUYV")
@@ -186,16 +187,23 @@ def test_a_camera_that_is_unplugged(device):
 
 
 def test_a_camera_that_is_unplugged_and_plugged_in_again(device):
-    camera = FakeCamera(pictures=5)
+    def picture(n):
+        if n == 4:
+            camera.there = False
+        return numbered(n, (96, 72))
+
+    def on_event(line):
+        events.append(line)
+        if len(events) == 1:
+            threading.Timer(0.7, setattr, (camera, "there", True)).start()
+
+    camera = FakeCamera(picture=picture)
     events = []
-    with CameraSource(device, reconnect=30, capture_factory=camera, on_event=events.append) as source:
-        frames = take(source, 5)
-        camera.there = False
-        threading.Timer(0.7, setattr, (camera, "there", True)).start()
-        frames += take(source, 5)
+    with CameraSource(device, reconnect=GUARD, capture_factory=camera, on_event=on_event) as source:
+        frames = take(source, 10)
     assert [number_of(frame.image) for frame in frames] == [frame.index for frame in frames] == list(range(10))
     assert events == [
-        f"{device}: it stopped giving pictures (unplugged?); trying again for up to 30 s",
+        f"{device}: it stopped giving pictures (unplugged?); trying again for up to {GUARD:g} s",
         events[1],
     ]
     assert events[1].startswith(f"{device}: back after ")
@@ -204,7 +212,7 @@ def test_a_camera_that_is_unplugged_and_plugged_in_again(device):
 
 def test_a_camera_that_comes_back_in_another_mode_still_gives_frames_of_the_first_size(device):
     camera = FakeCamera(pictures=3, picture=lambda n: numbered(n, (96, 72) if n < 3 else (192, 144)))
-    with CameraSource(device, reconnect=30, capture_factory=camera) as source:
+    with CameraSource(device, reconnect=GUARD, capture_factory=camera) as source:
         frames = take(source, 6)
     assert {frame.image.shape for frame in frames} == {(72, 96, 3)}
     assert [number_of(frame.image) for frame in frames] == list(range(6))

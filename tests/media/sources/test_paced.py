@@ -12,20 +12,19 @@ from ssdcam.media.sources.paced import Pacer
 
 from .videos import MILLISECOND, make_video, number_of
 
-HANGS = 20.0
-
 
 def test_no_frame_comes_before_its_time(tmp_path, read_all):
     path = make_video(tmp_path / "x.mkv", [0, 50, 60, 70, 300, 310, 500], MILLISECOND)
     source = open_source(str(path))
     assert isinstance(source, PacedSource)
     assert source.live
+    began = time.monotonic()
     frames, error = read_all(source)
     assert error is None
     assert [number_of(frame.image) for frame in frames] == list(range(7))
     assert [frame.pts for frame in frames] == [0, 0.05, 0.06, 0.07, 0.3, 0.31, 0.5]
     for frame in frames:
-        assert frame.captured - frames[0].captured >= frame.pts - 0.005
+        assert frame.captured - began >= frame.pts - 0.001
 
 
 def test_what_it_tells_is_what_the_file_tells(tmp_path):
@@ -36,15 +35,16 @@ def test_what_it_tells_is_what_the_file_tells(tmp_path):
 
 
 class Waits(threading.Event):
-    """An event that notes for how long it was waited for."""
+    """An event that notes for how long it was waited for, and whether it came while it was."""
 
     def __init__(self):
         super().__init__()
-        self.noted = []
+        self.noted, self.interrupted = [], []
 
     def wait(self, timeout=None):
         self.noted.append(timeout)
-        return super().wait(timeout)
+        self.interrupted.append(super().wait(timeout))
+        return self.interrupted[-1]
 
 
 def test_a_late_reader_is_not_made_to_wait(tmp_path):
@@ -59,23 +59,24 @@ def test_a_late_reader_is_not_made_to_wait(tmp_path):
 
 def test_a_stop_interrupts_the_waiting(tmp_path):
     path = make_video(tmp_path / "x.mkv", [0, 9000], MILLISECOND)
-    stop = threading.Event()
+    stop = Waits()
     with open_source(str(path), stop=stop) as source:
         source.read()
         threading.Timer(0.2, stop.set).start()
-        began = time.monotonic()
         assert source.read() is None
-        assert time.monotonic() - began < 6
         assert source.read() is None
+    assert len(stop.noted) == 2
+    assert stop.interrupted[1], "it waits for the stop and the time at once"
 
 
 def test_a_clock_that_was_set_is_not_waited_for():
-    pacer = Pacer(threading.Event())
+    waits = Waits()
+    pacer = Pacer(waits)
     began = time.monotonic()
     for pts in (1000.0, 1000.01, 0.0, 0.01, 5000.0, 5000.01):
         pacer.wait(pts)
-    assert time.monotonic() - began < HANGS
-    assert time.monotonic() - began >= 0.03
+    assert time.monotonic() - began >= 0.029
+    assert max(waits.noted) < 0.0101
 
 
 def test_damage_is_told_here_too(tmp_path, videos_folder, read_all):
