@@ -77,30 +77,27 @@ def cluster(shapes: Floats, count: int, seed: int = 0) -> Floats:
         seed: what chance comes from.
 
     Returns:
-        ``(count, 2)``, by rising area; fewer if there are fewer distinct shapes, or if a cluster ends up empty.
+        ``(count, 2)``, by rising area, of equal areas the narrowest first; fewer if there are fewer distinct shapes, or
+        if a cluster ends up empty.
     """
-    distinct = np.unique(shapes, axis=0)
-    centres = distinct if len(distinct) <= count else _settle(shapes, _start(shapes, count, seed))
+    centres = np.unique(shapes, axis=0)
+    if len(centres) > count:
+        centres = _settle(shapes, first_centres(shapes, count, np.random.default_rng(seed)))
     return centres[np.lexsort((centres[:, 0], centres.prod(axis=1)))]
-
-
-def _start(shapes: Floats, count: int, seed: int) -> Floats:
-    return first_centres(shapes, count, np.random.default_rng(seed))
 
 
 def _settle(shapes: Floats, centres: Floats) -> Floats:
     """Lloyd's rounds: each shape to its nearest centre, each centre to the mean of its shapes."""
-    before = None
+    nearest = _nearest(shapes, centres)
     for _ in range(_MOST_ROUNDS):
-        nearest = _nearest(shapes, centres)
-        if before is not None and np.array_equal(nearest, before):
-            break
-        before = nearest
         members = np.bincount(nearest, minlength=len(centres))
         sums = [np.bincount(nearest, weights=shapes[:, side], minlength=len(centres)) for side in (0, 1)]
         # An empty cluster stays where it was: shapes may come to it again.
         centres = np.where(members[:, None] > 0, np.stack(sums, axis=1) / np.maximum(members, 1)[:, None], centres)
-    return centres[np.unique(_nearest(shapes, centres))]
+        before, nearest = nearest, _nearest(shapes, centres)
+        if np.array_equal(nearest, before):
+            break
+    return centres[np.unique(nearest)]
 
 
 def _nearest(shapes: Floats, centres: Floats) -> Integers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import sqrt
 from typing import Literal, get_args
 
@@ -86,13 +87,14 @@ def default_boxes(layout: BoxLayout) -> NDArray[np.float32]:
         shapes in their order within a cell, the centre of cell i at ``(i + 0.5) * step``.
     """
     boxes = np.concatenate([_map_boxes(m) for m in layout.maps])
+    # Nothing is below 0 but low corners.
     if layout.clip == "centre":
-        boxes = boxes.clip(0, 1)
+        boxes = np.minimum(boxes, 1)
     elif layout.clip == "size":
-        boxes[:, 2:] = boxes[:, 2:].clip(0, 1)
+        boxes[:, 2:] = np.minimum(boxes[:, 2:], 1)
     elif layout.clip == "corners":
         low = (boxes[:, :2] - boxes[:, 2:] / 2).clip(0, 1)
-        high = (boxes[:, :2] + boxes[:, 2:] / 2).clip(0, 1)
+        high = np.minimum(boxes[:, :2] + boxes[:, 2:] / 2, 1)
         boxes = np.concatenate([(low + high) / 2, high - low], axis=1)
     return boxes.astype(np.float32)
 
@@ -151,7 +153,7 @@ def layout_from_scales(
     return BoxLayout(
         tuple(
             FeatureMapBoxes(rows, columns, paper_shapes((s, s), (n, n), map_ratios), (1 / columns, 1 / rows))
-            for (rows, columns), s, n, map_ratios in zip(map_sizes, scales, scales[1:], ratios, strict=False)
+            for (rows, columns), (s, n), map_ratios in zip(map_sizes, pairwise(scales), ratios, strict=True)
         ),
         clip,
     )
@@ -184,8 +186,8 @@ def layout_from_sizes(
     return BoxLayout(
         tuple(
             FeatureMapBoxes(rows, columns, paper_shapes(s, n, map_ratios), (step / width, step / height))
-            for (rows, columns), step, s, n, map_ratios in zip(
-                map_sizes, steps, relative, relative[1:], ratios, strict=False
+            for (rows, columns), step, (s, n), map_ratios in zip(
+                map_sizes, steps, pairwise(relative), ratios, strict=True
             )
         ),
         clip,
@@ -207,7 +209,7 @@ def layout_tensorflow(
     """
     scales = [*paper_scales(len(map_sizes), smallest, largest)[:-1], 1.0]
     maps = []
-    for k, ((rows, columns), s, n) in enumerate(zip(map_sizes, scales, scales[1:], strict=False)):
+    for k, ((rows, columns), (s, n)) in enumerate(zip(map_sizes, pairwise(scales), strict=True)):
         square, extra, *others = paper_shapes((s, s), (n, n), (2, 3))
         shapes = ((0.1, 0.1), *others[:2]) if k == 0 else (square, *others, extra)
         maps.append(FeatureMapBoxes(rows, columns, shapes, (1 / columns, 1 / rows)))

@@ -102,14 +102,8 @@ def sort_within_groups(scores: Floats, groups: Integers) -> Integers:
 
 def rank_within_groups(sorted_groups: Integers) -> Integers:
     """Each element's place (0, 1, ...) in its run of equal values."""
-    starts, counts = _runs(sorted_groups)
-    return np.arange(len(sorted_groups)) - np.repeat(starts, counts)
-
-
-def _runs(values: Integers) -> tuple[Integers, Integers]:
-    """Starts and lengths of the runs of equal values."""
-    starts = np.flatnonzero(np.diff(values, prepend=values[:1] - 1)) if len(values) else np.zeros(0, np.int64)
-    return starts, np.diff(starts, append=len(values))
+    starts = np.flatnonzero(np.diff(sorted_groups, prepend=sorted_groups[:1] - 1))
+    return np.arange(len(sorted_groups)) - np.repeat(starts, np.diff(starts, append=len(sorted_groups)))
 
 
 def postprocess(
@@ -130,10 +124,11 @@ def postprocess(
         found = _candidates(raw_scores.astype(np.float32, copy=False), spec, selection)
         most = _CROWD * selection.nms.after
         while True:
-            best, left_out = _best_of_each_image(found, len(raw_scores), most)
+            best, left_out = _best_of_each_image(found, most)
             kept = _keep(best, locations, defaults, spec, selection)
             # What NMS makes of a box depends on better ones alone: if they are enough, the rest need not be looked at.
-            if (np.bincount(kept.images, minlength=len(raw_scores))[left_out] >= selection.nms.after).all():
+            # An image that had more than enough keeps one box at least, and so has a count.
+            if (np.bincount(kept.images)[left_out] >= selection.nms.after).all():
                 return kept
             most *= _CROWD
 
@@ -183,9 +178,9 @@ def _softmax(raw_scores: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
-def _best_of_each_image(found: _Candidates, batch: int, most: int) -> tuple[_Candidates, Integers]:
+def _best_of_each_image(found: _Candidates, most: int) -> tuple[_Candidates, Integers]:
     """At least ``most`` of each image, all those with equal scores together; and the images that have more."""
-    counts = np.bincount(found.images, minlength=batch)
+    counts = np.bincount(found.images)
     ends = np.cumsum(counts)
     left_out = np.flatnonzero(counts > most)
     stays = np.ones(len(found.images), bool)

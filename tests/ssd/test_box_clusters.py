@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +60,51 @@ def test_equals_naive_kmeans(seed: int, count: int) -> None:
     np.testing.assert_allclose(cluster(shapes, count, seed), expected, rtol=1e-12)
 
 
+def test_first_centres_are_drawn_by_their_distance() -> None:
+    """k-means++: each further one with a chance in proportion to its distance from the nearest that stands."""
+    shapes = np.array([(0.20, 0.20), (0.22, 0.20), (0.25, 0.22), (0.26, 0.24)])
+    far = [[1 - naive_iou(a, b) for b in shapes.tolist()] for a in shapes.tolist()]
+    expected = {}
+    for i, j, k in itertools.permutations(range(4), 3):
+        nearer = [min(x, y) for x, y in zip(far[i], far[j], strict=True)]
+        expected[i, j, k] = 1 / 4 * far[i][j] / sum(far[i]) * nearer[k] / sum(nearer)
+    assert sum(expected.values()) == pytest.approx(1)
+    rng, count = np.random.default_rng(0), 4000
+    drawn: Counter[tuple[int, ...]] = Counter()
+    for _ in range(count):
+        centres = first_centres(shapes, 3, rng)
+        assert centres.shape == (3, 2)
+        drawn[tuple(int(np.flatnonzero((shapes == one).all(axis=1))[0]) for one in centres)] += 1
+    assert drawn.keys() == expected.keys()
+    for which, share in expected.items():  # five standard deviations
+        assert drawn[which] / count == pytest.approx(share, abs=5 * (share / count) ** 0.5)
+
+
+def test_no_more_first_centres_than_shapes_that_differ() -> None:
+    rng = np.random.default_rng(0)
+    assert first_centres(np.full((5, 2), 0.3), 3, rng).tolist() == [[0.3, 0.3]]
+    assert sorted(first_centres(np.array([(0.1, 0.2), (0.2, 0.1)] * 4), 5, rng).tolist()) == [[0.1, 0.2], [0.2, 0.1]]
+    assert first_centres(random_shapes(0, 5), 1, rng).shape == (1, 2)
+
+
+@given(st.integers(0, 2**32), st.integers(2, 12))
+def test_clusters_that_are_empty_for_a_while(seed: int, count: int) -> None:
+    """Centres that start where no shape is: some never have one, some later."""
+    shapes, start = random_shapes(seed, 40) / 4, random_shapes(seed + 1, count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(box_clusters, "first_centres", lambda *_: start)
+        found = cluster(shapes, count)
+    expected = naive_kmeans([tuple(s) for s in shapes.tolist()], [tuple(c) for c in start.tolist()])
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_few_shapes_are_clusters_as_they_are() -> None:
+    """To the last digit, which a mean of equal numbers need not have."""
+    assert cluster(np.array([(0.1, 0.7)] * 3), 1).tolist() == [[0.1, 0.7]]
+    shapes = [[0.3, 0.1], [0.1, 0.6], [0.6, 0.1]]
+    assert cluster(np.array(shapes[::-1] * 3), 3).tolist() == shapes
+
+
 def test_the_same_by_seed_and_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = random_shapes(1, 300)
     whole = cluster(shapes, 7, seed=3)
@@ -66,8 +113,9 @@ def test_the_same_by_seed_and_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None
     assert (
         cluster_layout(shapes, PAPER) == cluster_layout(shapes, PAPER, seed=0) != cluster_layout(shapes, PAPER, seed=1)
     )
-    monkeypatch.setattr(box_clusters, "_AT_ONCE", 50)
-    np.testing.assert_array_equal(whole, cluster(shapes, 7, seed=3))
+    for numbers in (50, 1):
+        monkeypatch.setattr(box_clusters, "_AT_ONCE", numbers)
+        np.testing.assert_array_equal(whole, cluster(shapes, 7, seed=3))
 
 
 @pytest.mark.parametrize(
@@ -180,6 +228,24 @@ def test_overlaps_are_those_that_matching_sees(clip: str, monkeypatch: pytest.Mo
     several = (match(boxes, torch.ones(len(truths), 1, dtype=torch.bool), corners) >= 0).sum(dim=1)
     assert overlaps.recall == (dense.amax(dim=1) >= 0.5).double().mean().item()
     assert ((several > 1).numpy() <= (overlaps.best >= 0.5)).all()
+
+
+def test_of_equal_overlaps_the_finest_map() -> None:
+    alike = FeatureMapBoxes(2, 2, ((0.5, 0.5),), (0.5, 0.5))
+    overlaps = best_overlaps(np.array([[0, 0, 0.5, 0.5], [0.2, 0.2, 0.7, 0.7]]), BoxLayout((alike, alike)))
+    assert overlaps.best[0] == 1
+    assert overlaps.maps.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("clip", ["none", "corners"])
+def test_ground_truths_that_stick_out_of_the_picture(clip: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their middle may lie before the first cell or behind the last; the numbers are looked at one by one."""
+    monkeypatch.setattr(box_clusters, "_AT_ONCE", 1)
+    layout = BoxLayout((FeatureMapBoxes(4, 5, ((0.3, 0.2), (0.6, 0.6)), (0.2, 0.25)),), clip)  # type: ignore[arg-type]
+    truths = np.concatenate([random_truths(9, 40) + shift for shift in ([-0.3] * 4, [0.3] * 4, [-0.3, 0.3] * 2)])
+    assert (truths.reshape(-1, 2, 2).mean(axis=1).min(axis=0) < 0).all()
+    dense = pairwise_iou(torch.from_numpy(truths), to_corners(torch.from_numpy(default_boxes(layout)).double()))
+    np.testing.assert_allclose(best_overlaps(truths, layout).best, dense.amax(dim=1).numpy(), rtol=1e-9)
 
 
 def test_caffes_steps_that_do_not_fill_the_picture() -> None:

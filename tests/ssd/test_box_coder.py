@@ -67,6 +67,10 @@ def test_boxes_without_area_cannot_be_encoded(flat):
         encode(torch.tensor([flat]), torch.tensor([[0.5, 0.5, 0.1, 0.1]]), CODING)
 
 
+def numpy_of(*tensors):
+    return (tensor[1, 2].numpy() for tensor in tensors)
+
+
 def test_leading_axes_are_kept():
     boxes, defaults = torch.rand(2, 3, 5, 4) + 0.1, torch.rand(2, 3, 5, 4) + 0.1
     for whole, part in [
@@ -74,6 +78,8 @@ def test_leading_axes_are_kept():
         (decode(boxes, defaults, CODING), decode(boxes[1, 2], defaults[1, 2], CODING)),
         (to_centres(boxes), to_centres(boxes[1, 2])),
         (to_corners(boxes), to_corners(boxes[1, 2])),
+        (host.decode(boxes.numpy(), defaults.numpy(), CODING), host.decode(*numpy_of(boxes, defaults), CODING)),
+        (host.to_corners(boxes.numpy()), host.to_corners(*numpy_of(boxes))),
     ]:
         np.testing.assert_array_equal(whole[1, 2], part)
 
@@ -111,7 +117,8 @@ def test_iou_of_known_boxes():
 def test_boxes_without_area_overlap_nothing():
     point = torch.tensor([[1.0, 1, 1, 1]])
     assert pairwise_iou(point, point).item() == 0
-    assert host.pairwise_iou(point.numpy(), point.numpy()).item() == 0
+    overlaps = host.pairwise_iou(point.numpy(), point.numpy())
+    assert (overlaps.item(), overlaps.dtype) == (0, np.float32)
 
 
 def test_iou_keeps_leading_axes():
@@ -119,3 +126,4 @@ def test_iou_keeps_leading_axes():
     overlaps = pairwise_iou(boxes, boxes)
     assert overlaps.shape == (2, 3, 5, 5)
     np.testing.assert_allclose(overlaps[1, 2], pairwise_iou(boxes[1, 2], boxes[1, 2]))
+    np.testing.assert_allclose(host.pairwise_iou(boxes.numpy(), boxes.numpy()), overlaps, rtol=1e-6)

@@ -1,6 +1,7 @@
 """Default boxes against the figures that the paper, its release and torchvision published."""
 
 from dataclasses import replace
+from math import inf, nan
 
 import numpy as np
 import pytest
@@ -74,11 +75,6 @@ def test_the_release_is_the_rule_over_five_maps_rounded_down():
     """conv4_3 stands apart at 0.1; the step of the others, 17.5 %, is cut to 17."""
     assert [s / 300 for s in VOC300.sizes] == pytest.approx([0.1, 0.2, 0.37, 0.54, 0.71, 0.88, 1.05])
     np.testing.assert_allclose(paper_scales(5)[:5], [0.2, 0.375, 0.55, 0.725, 0.9])
-
-
-def test_rule_needs_two_maps():
-    with pytest.raises(ValueError, match="two feature maps"):
-        paper_scales(1)
 
 
 def test_shapes_of_a_cell():
@@ -194,45 +190,67 @@ def test_stretched_layout_keeps_shapes_and_spreads_centres():
     assert boxes[:, 0].max() == pytest.approx(49.5 / 50)
 
 
+ONE_CELL = FeatureMapBoxes(1, 1, ((0.1, 0.1),), (1, 1))
+
+
 @pytest.mark.parametrize(
-    "make",
+    ("make", "complaint"),
     [
-        lambda: FeatureMapBoxes(0, 3, ((0.1, 0.1),), (0.1, 0.1)),
-        lambda: FeatureMapBoxes(3, 3, (), (0.1, 0.1)),
-        lambda: FeatureMapBoxes(3, 3, ((0.1, 0.0),), (0.1, 0.1)),
-        lambda: FeatureMapBoxes(3, 3, ((0.1, float("nan")),), (0.1, 0.1)),
-        lambda: FeatureMapBoxes(3, 3, ((0.1, 0.1),), (0.1, float("inf"))),
-        lambda: BoxLayout(()),
-        lambda: BoxLayout(VOC300.layout().maps, "edges"),
-        lambda: layout_from_scales([(1, 1)], [0.2], [[2]]),
-        lambda: layout_from_sizes((300, 300), [(1, 1)], [300], [30], [[2]]),
+        (lambda: replace(ONE_CELL, rows=0), "a 0x1 feature map with 1 shapes has no boxes"),
+        (lambda: replace(ONE_CELL, columns=0), "a 1x0 feature map with 1 shapes has no boxes"),
+        (lambda: replace(ONE_CELL, shapes=()), "a 1x1 feature map with 0 shapes has no boxes"),
+        (lambda: replace(ONE_CELL, shapes=((0.1, 0.0),)), "shapes and steps of default boxes must be positive"),
+        (lambda: replace(ONE_CELL, shapes=((0.1, nan),)), "shapes and steps of default boxes must be positive"),
+        (lambda: replace(ONE_CELL, step=(0.1, inf)), "shapes and steps of default boxes must be positive"),
+        (lambda: BoxLayout(()), "a box layout needs a feature map"),
+        (lambda: BoxLayout((ONE_CELL,), "edges"), "clip 'edges' is none of none, centre, size, corners"),
+        (
+            lambda: BoxLayout((replace(ONE_CELL, rows=1000, columns=1000), ONE_CELL)),
+            "1000001 default boxes are more than any network has",
+        ),
+        (lambda: layout_from_scales([(1, 1)], [0.2], [[2]]), "1 feature maps need 2 scales, not 1"),
+        (lambda: layout_from_scales([(1, 1)], [0.2, 0.3], []), r"zip\(\) argument 3 is shorter than arguments 1-2"),
+        (lambda: layout_from_sizes((9, 9), [(1, 1)], [9], [3], [[2]]), "1 feature maps need 2 sizes, not 1"),
+        (
+            lambda: layout_from_sizes((9, 9), [(1, 1)], [], [3, 4], [[2]]),
+            r"zip\(\) argument 2 is shorter than argument 1",
+        ),
+        (lambda: paper_scales(1), "the paper's rule spreads scales over two feature maps or more"),
     ],
 )
-def test_layouts_that_make_no_sense_are_refused(make):
-    with pytest.raises(ValueError, match=r"\w"):
+def test_layouts_that_make_no_sense_are_refused(make, complaint):
+    with pytest.raises(ValueError, match=f"^{complaint}$"):
         make()
+
+
+def test_the_edges_are_allowed():
+    assert BoxLayout((replace(ONE_CELL, rows=1000, columns=1000),)).num_boxes == 1_000_000
+    assert paper_scales(2) == pytest.approx((0.2, 0.9, 1.6))
 
 
 @given(
     rows=st.integers(1, 9),
     columns=st.integers(1, 9),
     shapes=st.lists(st.tuples(st.floats(0.01, 2), st.floats(0.01, 2)), min_size=1, max_size=4),
+    spread=st.sampled_from([0.9, 1, 1.5]),
     clip=st.sampled_from(["none", "centre", "size", "corners"]),
 )
-def test_any_layout_against_a_naive_loop(rows, columns, shapes, clip):
-    layout = BoxLayout((FeatureMapBoxes(rows, columns, tuple(shapes), (1 / columns, 1 / rows)),), clip)
+def test_any_layout_against_a_naive_loop(rows, columns, shapes, spread, clip):
+    """Cells that leave a margin, fill the image, and go beyond it."""
+    step = (spread / columns, spread / rows)
+    layout = BoxLayout((FeatureMapBoxes(rows, columns, tuple(shapes), step),), clip)
     expected = []
     for i in range(rows):
         for j in range(columns):
             for w, h in shapes:
-                cx, cy = (j + 0.5) / columns, (i + 0.5) / rows
+                cx, cy = (j + 0.5) * step[0], (i + 0.5) * step[1]
                 if clip == "centre":
-                    w, h = min(w, 1), min(h, 1)
+                    cx, cy, w, h = min(cx, 1), min(cy, 1), min(w, 1), min(h, 1)
                 if clip == "size":
                     w, h = min(w, 1), min(h, 1)
                 if clip == "corners":
-                    x1, x2 = max(cx - w / 2, 0), min(cx + w / 2, 1)
-                    y1, y2 = max(cy - h / 2, 0), min(cy + h / 2, 1)
+                    x1, x2 = min(max(cx - w / 2, 0), 1), min(cx + w / 2, 1)
+                    y1, y2 = min(max(cy - h / 2, 0), 1), min(cy + h / 2, 1)
                     cx, cy, w, h = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1
                 expected.append([cx, cy, w, h])
     np.testing.assert_allclose(default_boxes(layout), expected, atol=1e-6)

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ssdcam.ssd.architectures import ARCHITECTURES, build_network, map_sizes, new_spec
+from ssdcam.ssd.architectures import ARCHITECTURES, _boxes, build_network, map_sizes, new_spec
 from ssdcam.ssd.backbones.mobilenet_v1 import MobileNetV1, SameConv2d, same_padding
 from ssdcam.ssd.backbones.vgg import VGG16, ChannelNorm
 from ssdcam.ssd.default_boxes import MOBILENET300, VOC300
-from ssdcam.ssd.network import PLAIN_1X1, SSD
+from ssdcam.ssd.network import PLAIN_1X1, SSD, SeparableConv2d
+from ssdcam.ssd.spec import BoxCoding, NmsFigures, Normalisation
 
 
 def names(n):
@@ -71,16 +72,74 @@ def test_default_boxes_are_the_released_ones_or_those_stretched(name, table, cli
     assert table.layout(clip) != table.stretched(map_sizes(name, (300, 300), {}), clip)
 
 
+def test_a_table_stretches_to_all_inputs_but_its_own():
+    """The tables of ``ARCHITECTURES`` are bound when it is imported; here one is bound anew."""
+    sizes = map_sizes("ssd300-vgg16", (300, 400), {})
+    for boxes, clip in ((_boxes(VOC300), "none"), (_boxes(VOC300, "size"), "size")):
+        assert boxes((300, 300), sizes) == VOC300.layout(clip)
+        assert boxes((300, 400), sizes) == VOC300.stretched(sizes, clip)
+
+
+def test_specs_have_the_figures_that_the_networks_were_published_with():
+    vgg = new_spec("ssd512-vgg16", names(20), options={"batch_norm": 1})
+    assert (vgg.architecture, vgg.labels, vgg.input_size) == ("ssd512-vgg16", tuple(names(20)), (512, 512))
+    assert vgg.normalisation == Normalisation("bgr", (104, 117, 123), (1, 1, 1))
+    assert (vgg.score_function, vgg.nms, vgg.coding) == ("softmax", NmsFigures(0.45, 400, 200), BoxCoding())
+    assert (vgg.boxes.num_boxes, vgg.options) == (24564, {"batch_norm": 1})
+    lite = new_spec("ssdlite320-mobilenet-v3-large", names(90))
+    assert lite.normalisation == Normalisation("rgb", (127.5,) * 3, (127.5,) * 3)
+    assert (lite.nms, lite.coding) == (NmsFigures(0.55, 300, 300), BoxCoding(max_log_size=np.log(1000 / 16)))
+    assert (lite.boxes.num_boxes, lite.input_size, lite.options) == (3234, (320, 320), {})
+    mobile = new_spec("ssd300-mobilenet-v1", names(90), options={"width": 0.75})
+    assert (mobile.score_function, mobile.nms, mobile.boxes.num_boxes) == ("sigmoid", NmsFigures(0.6, 100, 100), 1917)
+    assert mobile.options == {"width": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "last"),
+    [
+        ("ssd300-vgg16", (nn.Conv2d, (3, 3)), (nn.Conv2d, (3, 3))),
+        ("ssd300-mobilenet-v1", (nn.Conv2d, (1, 1)), (nn.Conv2d, (1, 1))),
+        ("ssdlite320-mobilenet-v3-large", (SeparableConv2d, (1, 1)), (SeparableConv2d, (1, 1))),
+        ("ssdlite300-mobilenet-v2", (SeparableConv2d, (1, 1)), (nn.Conv2d, (1, 1))),
+        ("ultralight-faces", (SeparableConv2d, (1, 1)), (nn.Conv2d, (3, 3))),
+    ],
+)
+def test_kinds_of_predictors(name, others, last):
+    with torch.device("meta"):
+        network = build_network(new_spec(name, names(3)))
+    for heads in (network.loc, network.conf):
+        kinds = [(type(head), head.kernel_size) for head in heads]
+        assert kinds == [others] * (len(heads) - 1) + [last]
+
+
+def test_separable_predictors_against_their_definition():
+    """A 3x3 convolution a channel that keeps the map's size, ReLU6 unless another is given, a 1x1 convolution."""
+    x = 9 * torch.randn(2, 4, 5, 6)
+    for given, limit in (((), 6), ((nn.ReLU,), torch.inf)):
+        head = SeparableConv2d(4, 7, *given)
+        padded, expected = F.pad(x, (1, 1, 1, 1)), torch.zeros(2, 7, 5, 6)
+        for row in range(5):
+            for column in range(6):
+                window = padded[:, :, row : row + 3, column : column + 3]
+                inner = (window * head.depthwise.weight[:, 0]).sum(dim=(2, 3)) + head.depthwise.bias
+                expected[:, :, row, column] = inner.clamp(0, limit) @ head.weight[:, :, 0, 0].T + head.bias
+        assert (head.depthwise.weight.shape, head.weight.shape) == ((4, 1, 3, 3), (7, 4, 1, 1))
+        np.testing.assert_allclose(head(x).detach(), expected.detach(), atol=1e-4)
+
+
 def test_an_input_that_leaves_no_last_map_is_refused():
-    with pytest.raises(ValueError, match=r"ssd300-vgg16 cannot take an input of 320x240 pixels"):
+    complaint = "^ssd300-vgg16 cannot take an input of 320x240 pixels: its last feature map would be empty$"
+    with pytest.raises(ValueError, match=complaint):
         new_spec("ssd300-vgg16", names(1), input_size=(240, 320))
 
 
 def test_unknown_architectures_and_options_are_refused():
     with pytest.raises(ValueError, match="'ssd' is none of ssd300-vgg16, ssd512-vgg16, ssd300-mobilenet-v1"):
         new_spec("ssd", names(1))
-    with pytest.raises(ValueError, match="the architecture has no option"):
-        new_spec("ssd300-vgg16", names(1), options={"width": 2})
+    for name, known in (("ssd300-resnet50", "none"), ("ssd300-vgg16", "batch_norm")):
+        with pytest.raises(ValueError, match=f"^the architecture has no option 'depth': it has {known}$"):
+            new_spec(name, names(1), options={"depth": 2})
     with pytest.raises(ValueError, match="width 0 cannot be built"):
         new_spec("ssd300-mobilenet-v1", names(1), options={"width": 0})
 

@@ -19,7 +19,8 @@ def oracle(boxes, scores, groups, iou):
         while waiting:
             best = waiting.pop(0)
             kept.append(best)
-            waiting = [i for i in waiting if not host.pairwise_iou(boxes[[best]], boxes[[i]])[0, 0] > iou]
+            overlaps = host.pairwise_iou(boxes[[best]], boxes[waiting])[0]
+            waiting = [i for i, overlap in zip(waiting, overlaps, strict=True) if not overlap > iou]
     return kept
 
 
@@ -72,6 +73,14 @@ def test_iou_equal_to_the_threshold_stays():
     scores = np.array([0.9, 0.8], np.float32)
     assert nms(boxes, scores, np.zeros(2, np.int64), 0.5).tolist() == [0, 1]
     assert nms(boxes, scores, np.zeros(2, np.int64), 0.49).tolist() == [0]
+
+
+def test_the_threshold_has_the_precision_of_the_boxes():
+    """A threshold that single precision cannot tell from an IoU is equal to it."""
+    boxes = np.array([[0, 0, 1, 1], [0, 0, 1, 0.3125]], np.float32)
+    scores, groups, iou = np.array([0.9, 0.8], np.float32), np.zeros(2, np.int64), 0.3125 - 1e-9
+    assert nms(boxes, scores, groups, iou).tolist() == [0, 1]
+    assert nms(boxes.astype(float), scores, groups, iou).tolist() == [0]
 
 
 def test_nothing_in_nothing_out():

@@ -1,5 +1,6 @@
 """From raw output to boxes, in torch and in numpy, against one naive oracle written from the paper."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from ssdcam.ssd import host, postprocess
 from ssdcam.ssd.architectures import new_spec
-from ssdcam.ssd.default_boxes import default_boxes
+from ssdcam.ssd.default_boxes import BoxLayout, FeatureMapBoxes, default_boxes
 from ssdcam.ssd.spec import NmsFigures, Selection
 
 from .test_box_coder import naive_iou
@@ -66,7 +67,7 @@ def case(spec, seed, batch=3, scale=1.0):
 
 
 def small(spec):
-    """The last four maps only, for the oracle's sake."""
+    """Without the two finest maps, for the oracle's sake."""
     return replace(spec, boxes=replace(spec.boxes, maps=spec.boxes.maps[2:]))
 
 
@@ -119,6 +120,23 @@ def test_the_device_needs_no_help(spec, score, agnostic, monkeypatch):
     monkeypatch.delattr(host, "postprocess")
     for a, b in zip(in_torch(*inputs, spec, selection), expected, strict=True):
         assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("score", "figures"),
+    [(0.5, NmsFigures(after=512)), (0.01, NmsFigures(0, 400, 1, class_agnostic=True))],
+    ids=["as many as may meet", "as many kept as wanted"],
+)
+def test_limits_met_exactly_are_enough(score, figures, monkeypatch):
+    """512 boxes are wanted of 2048 that may meet; one is wanted of four that meet, and three are suppressed."""
+    locations, raw_scores, defaults = case(NO_BACKGROUND, seed=16, batch=1)
+    defaults[:] = defaults[-1]
+    arguments = 0 * locations, raw_scores, defaults, NO_BACKGROUND, Selection(score, figures)
+    expected = host.postprocess(*arguments)
+    assert len(expected[0])
+    monkeypatch.delattr(host, "postprocess")
+    for a, b in zip(in_torch(*arguments), expected, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
@@ -195,13 +213,140 @@ def test_order_and_range(run):
 
 @IMPLEMENTATIONS
 def test_the_batch_changes_nothing(run):
-    locations, raw_scores, defaults = case(SIGMOID, seed=3, batch=4)
+    locations, raw_scores, defaults = case(SIGMOID, seed=3, batch=6)
     selection = Selection(0.2, NmsFigures())
     whole = run(locations, raw_scores, defaults, SIGMOID, selection)
-    for i in range(4):
+    for i in range(6):
         alone = run(locations[i : i + 1], raw_scores[i : i + 1], defaults, SIGMOID, selection)
         for together, single in zip(whole[:3], alone[:3], strict=True):
             np.testing.assert_array_equal(together[whole[3] == i], single)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 2, 0]], ids=["crowd first", "crowd last"])
+def test_a_crowd_beside_an_image_with_little(run, order):
+    """Of the crowd only the best are looked at; of the others all, however low their scores."""
+    locations, raw_scores, defaults = case(SIGMOID, seed=13)
+    raw_scores += np.array([[[3.0]], [[-1.5]], [[-1.5]]], np.float32)
+    locations, raw_scores = locations[order], raw_scores[order]
+    selection = Selection(0.2, NmsFigures(after=10))
+    whole = run(locations, raw_scores, defaults, SIGMOID, selection)
+    for i in range(3):
+        alone = run(locations[i : i + 1], raw_scores[i : i + 1], defaults, SIGMOID, selection)
+        assert len(alone[0])
+        for together, single in zip(whole[:3], alone[:3], strict=True):
+            np.testing.assert_allclose(together[whole[3] == i], single, atol=1e-6)
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("spec", [SOFTMAX, SIGMOID, NO_BACKGROUND], ids=["softmax", "sigmoid", "no background"])
+def test_some_classes_are_found_as_among_all(run, spec):
+    """Whichever they are: none, one, neighbours, or with gaps."""
+    spec = small(small(spec))
+    inputs = case(spec, seed=14, batch=2, scale=2.0)
+    figures = NmsFigures(after=500)
+    boxes, scores, class_ids, images = run(*inputs, spec, Selection(0.3, figures))
+    assert set(class_ids.tolist()) == set(range(5))
+    for chosen in (chosen for n in range(6) for chosen in itertools.combinations(range(5), n)):
+        which = np.isin(class_ids, chosen)
+        some = run(*inputs, spec, Selection(0.3, figures, chosen))
+        for part, whole in zip(some, (boxes, scores, class_ids, images), strict=True):
+            assert part.dtype == whole.dtype
+            np.testing.assert_array_equal(part, whole[which])
+
+
+@IMPLEMENTATIONS
+def test_no_images(run):
+    locations, raw_scores, defaults = case(SOFTMAX, seed=0, batch=1)
+    found = run(locations[:0], raw_scores[:0], defaults, SOFTMAX, Selection(0.1, NmsFigures()))
+    assert [part.shape for part in found] == [(0, 4), (0,), (0,), (0,)]
+
+
+def raw_of(spec, scores):
+    """Raw scores ``(1, N, C)`` by which the default boxes of those places have those raw scores for label 0, and no
+    other has any worth speaking of."""
+    raw = np.full((1, spec.boxes.num_boxes, spec.num_columns), -100, np.float32)
+    raw[..., 0] = 0 if spec.background else -100
+    for place, score in scores.items():
+        raw[0, place, int(spec.background)] = score
+    return raw
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("spec", [SOFTMAX, SIGMOID, NO_BACKGROUND], ids=["softmax", "sigmoid", "no background"])
+@pytest.mark.parametrize("place", [0, 1, 700])
+def test_a_score_equal_to_the_threshold_stays(run, spec, place):
+    """Half: a raw score of 0, which in a softmax is the background's, too."""
+    locations = np.zeros((1, spec.boxes.num_boxes, 4), np.float32)
+    arguments = locations, raw_of(spec, {place: 0.0}), default_boxes(spec.boxes), spec
+    boxes, scores, class_ids, _ = run(*arguments, Selection(0.5, NmsFigures()))
+    assert (scores.tolist(), class_ids.tolist()) == ([0.5], [0])
+    np.testing.assert_allclose(boxes, host.to_corners(arguments[2][[place]]).clip(0, 1), atol=1e-6)
+    assert not len(run(*arguments, Selection(float(np.nextafter(np.float32(0.5), np.float32(1))), NmsFigures()))[0])
+
+
+@IMPLEMENTATIONS
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("spec", [SOFTMAX, SIGMOID], ids=["softmax", "sigmoid"])
+def test_thresholds_of_0_and_1(run, spec):
+    """All is above 0; float32 has scores of 1."""
+    spec = small(spec)
+    raw, defaults = raw_of(spec, {3: 50.0, 200: 1.0}), default_boxes(spec.boxes)
+    locations = np.zeros((1, len(defaults), 4), np.float32)
+    assert run(locations, raw, defaults, spec, Selection(1, NmsFigures()))[1].tolist() == [1]
+    everything = run(locations, raw, defaults, spec, Selection(0, NmsFigures(1, len(defaults), 10 * len(defaults))))
+    assert len(everything[0]) == len(defaults) * len(LABELS)
+    assert everything[1][:2] == pytest.approx([1, 1 / (1 + np.exp(-1))])
+
+
+@pytest.mark.parametrize("score", [1e-6, 0.01, 0.3, 0.5, 0.9, 0.999])
+def test_few_scores_below_the_threshold_are_computed(score):
+    """The limit of raw scores lies just below the threshold's logit."""
+    logit = -np.log(1 / score - 1)
+    assert logit - 0.02 < host._least_logit(score) < logit - 0.001
+
+
+@IMPLEMENTATIONS
+def test_a_softmax_does_not_change_when_all_raw_scores_rise(run):
+    """By another number at each default box, as large as the exponential cannot take."""
+    spec = small(SOFTMAX)
+    locations, raw_scores, defaults = case(spec, seed=15, batch=2, scale=2.0)
+    raw_scores = (raw_scores * 64).round() / 64  # exact in float32 with the numbers below, too
+    rise = np.random.default_rng(15).integers(-500, 500, (*raw_scores.shape[:2], 1)).astype(np.float32)
+    selection = Selection(0.2, NmsFigures())
+    expected = run(locations, raw_scores, defaults, spec, selection)
+    assert len(expected[0]) > 20
+    for a, b in zip(run(locations, raw_scores + rise, defaults, spec, selection), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@IMPLEMENTATIONS
+def test_an_iou_equal_to_the_threshold_does_not_suppress(run):
+    """Half a box and the whole box have an IoU of exactly a half."""
+    shapes = ((0.5, 0.5), (0.5, 0.25))
+    spec = replace(NO_BACKGROUND, labels=("thing",), boxes=BoxLayout((FeatureMapBoxes(1, 1, shapes, (1, 1)),)))
+    locations, raw = np.zeros((1, 2, 4), np.float32), np.array([[[1.0], [0.0]]], np.float32)
+    for iou, expected in ((0.5, 2), (0.499, 1)):
+        found = run(locations, raw, default_boxes(spec.boxes), spec, Selection(0.3, NmsFigures(iou)))
+        assert len(found[0]) == expected
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("after", [1, 2, 7])
+@pytest.mark.parametrize("agnostic", [False, True], ids=["by class", "agnostic"])
+def test_a_crowd_of_equal_scores(run, after, agnostic):
+    """Hundreds, of which the first default boxes are to be kept; none overlaps another by more than the threshold."""
+    spec = small(small(NO_BACKGROUND))
+    locations, raw_scores, defaults = case(spec, seed=0, batch=2)
+    raw_scores[:] = 1.0
+    selection = Selection(0.5, NmsFigures(1.0, 5000, after, class_agnostic=agnostic))
+    boxes, _, class_ids, images = run(0 * locations, raw_scores, defaults, spec, selection)
+    places, classes = np.arange(after), np.zeros(after)
+    if agnostic:
+        places, classes = np.divmod(places, len(LABELS))
+    assert images.tolist() == [0] * after + [1] * after
+    assert class_ids.tolist() == [*classes, *classes]
+    np.testing.assert_allclose(boxes[:after], host.to_corners(defaults[places]).clip(0, 1), atol=1e-6)
 
 
 @IMPLEMENTATIONS
