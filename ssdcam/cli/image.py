@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import completing, console, options, session
+from ssdcam.cli import completing, console, loading, options, outputs, parameters, session
 from ssdcam.cli.progress import counted
 from ssdcam.errors import ImageError, WrongUsageError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=options.Folder(),
+    type=parameters.Folder(),
     metavar="DIR",
     help="Write annotated copies there, under their own names.",
 )
@@ -60,20 +60,20 @@ def command(
     from ssdcam.media.images import PictureFolder, find_pictures, read_image
     from ssdcam.records import Record, open_records, to_line
 
-    session.refuse_addresses(paths, "is an address, not a file: save the picture first")
+    outputs.refuse_addresses(paths, "is an address, not a file: save the picture first")
     pictures: Iterable[Picture | ImageError] = find_pictures(_arguments(paths))
     folder = PictureFolder(output, overwrite=yes) if output else None
-    existing = session.check_files(
-        options.files_read(detection), records, None, [place for place in (output, crops) if place]
+    existing = outputs.check_files(
+        outputs.files_read(detection), records, None, [place for place in (output, crops) if place]
     )
     if "-" not in paths:
         pictures = list(pictures)
         if folder:
             existing = [*folder.check(p for p in pictures if not isinstance(p, ImageError)), *existing]
             folder = replace(folder, overwrite=True)  # what is there has been asked about
-    session.agree_on_overwriting(existing, yes)
+    outputs.agree_on_overwriting(existing, yes)
     show = session.can_watch(show, has_sink=True)
-    detector = options.load_detector(**detection)
+    detector = loading.load_detector(**detection)
     style = Style(line_width, not no_labels)
     crop_folder = CropFolder(crops) if crops else None
     done = failed = objects = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,10 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssdcam.addresses import is_url, redact
 from ssdcam.cli import console
 from ssdcam.errors import SsdcamError, WrongUsageError
-from ssdcam.files import exists, is_file, is_folder, same_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -247,72 +244,6 @@ def open_sinks(
         folder = CropFolder(crops)
         makers.append(lambda name: CropsSink(name, folder))
     return makers
-
-
-def check_files(
-    inputs: Sequence[Path], records: str | None, stats: Path | None = None, outputs: Sequence[Path] = ()
-) -> list[Path]:
-    """Look at the files that are written beside the output.
-
-    Args:
-        inputs: what is read.
-        records: ``--records``.
-        stats: ``--stats``.
-        outputs: what else is written.
-
-    Returns:
-        Those of ``records`` and ``stats`` that exist already.
-
-    Raises:
-        WrongUsageError: one is an input or another output, or its folder is not there.
-    """
-    one_file = records is not None and not records.startswith(("voc:", "yolo:"))
-    files = [*([Path(records)] if records and one_file else []), *([stats] if stats else [])]
-    for file in files:
-        if not is_folder(file.parent):
-            raise WrongUsageError(f"{file}: there is no folder {file.parent}")
-        if any(same_file(file, source) for source in inputs):
-            raise WrongUsageError(f"{file}: is an input; give another name")
-    taken = {_whole(output) for output in outputs}
-    for file in files:
-        if _whole(file) in taken and (is_file(file) or is_folder(file) or not exists(file)):
-            raise WrongUsageError(f"{file}: two outputs cannot have one name")
-        taken.add(_whole(file))
-    return [file for file in files if is_file(file)]  # what is no regular file, such as /dev/null, loses nothing
-
-
-def _whole(path: Path) -> str:
-    """The same for all names of a file, be it there or not."""
-    return os.path.normcase(os.path.realpath(path))
-
-
-def refuse_addresses(inputs: Sequence[str], advice: str) -> None:
-    """Files are to be read, and an address is none.
-
-    Args:
-        inputs: as typed.
-        advice: what to do instead, with ``{}`` for the address.
-
-    Raises:
-        WrongUsageError: one is an address.
-    """
-    for url in inputs:
-        if is_url(url) and not exists(Path(url)):
-            raise WrongUsageError(f"{redact(url)}: {advice.format(redact(url))}")
-
-
-def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:
-    """Refuse or ask before the work, not in the middle of it.
-
-    Raises:
-        WrongUsageError: something exists, and nobody is there to be asked.
-    """
-    if not existing or yes:
-        return
-    what = f"{existing[0]} exists" + (f", and {len(existing) - 1} more" if len(existing) > 1 else "")
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise WrongUsageError(f"{what}: pass -y to overwrite")
-    click.confirm(f"{console.printable(what)}. Overwrite?", abort=True, err=True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import completing, console, options, session
+from ssdcam.cli import completing, console, loading, options, outputs, parameters, session
 from ssdcam.errors import SourceError, SsdcamError, VideoError, WrongUsageError
 from ssdcam.files import is_file
 
@@ -48,11 +48,11 @@ _SHOWS = (
 @options.crops
 @options.encoding
 @click.option("--no-audio", is_flag=True, help="Leave the sound out.")
-@click.option("--start", type=options.Seconds(), help="Begin at this time: seconds, MM:SS or HH:MM:SS.")
-@click.option("--end", type=options.Seconds(), help="End at this time.")
-@click.option("--stride", type=options.whole(1), default=1, show_default=True, help="Look at every Nth frame.")
-@click.option("--max-frames", type=options.whole(1), help="Stop after so many frames.")
-@click.option("--batch", type=options.whole(1, 256), help="Frames a network call; default: 4 on a CPU, 8 on a GPU.")
+@click.option("--start", type=parameters.Seconds(), help="Begin at this time: seconds, MM:SS or HH:MM:SS.")
+@click.option("--end", type=parameters.Seconds(), help="End at this time.")
+@click.option("--stride", type=parameters.whole(1), default=1, show_default=True, help="Look at every Nth frame.")
+@click.option("--max-frames", type=parameters.whole(1), help="Stop after so many frames.")
+@click.option("--batch", type=parameters.whole(1, 256), help="Frames a network call; default: 4 on a CPU, 8 on a GPU.")
 @click.option("--show", is_flag=True, help="Show frames in a window.")
 @options.stats
 @click.option("--resume", is_flag=True, help="Leave out inputs that an earlier run of this command finished.")
@@ -92,13 +92,13 @@ def command(
     existing = check_targets((job.path, job.target) for job in jobs if job.target)
     if resume:
         existing = [job.target for job in jobs if job.target in existing and not job.left_unfinished]
-    read = [*(job.path for job in jobs), *options.files_read(detection)]
-    existing += session.check_files(read, records, stats, [job.target for job in jobs if job.target])
-    session.agree_on_overwriting(existing, yes)
+    read = [*(job.path for job in jobs), *outputs.files_read(detection)]
+    existing += outputs.check_files(read, records, stats, [job.target for job in jobs if job.target])
+    outputs.agree_on_overwriting(existing, yes)
     has_sink = bool(output or as_json or records or crops)
     look = session.Look(Style(line_width, not no_labels), not no_fps, session.can_watch(show or not has_sink, has_sink))
 
-    detector = options.load_detector(**detection)
+    detector = loading.load_detector(**detection)
     batch = batch or default_batch(detector.engine.device)
     with ExitStack() as stack:
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
@@ -133,7 +133,7 @@ def _find(inputs: Sequence[str]) -> tuple[list[Picture], int]:
     from ssdcam.media.containers import INPUT_SUFFIXES
     from ssdcam.media.images import find_pictures
 
-    session.refuse_addresses(inputs, "is a stream, not a file: use ssdcam webcam {}")
+    outputs.refuse_addresses(inputs, "is a stream, not a file: use ssdcam webcam {}")
     found = list(find_pictures(inputs, INPUT_SUFFIXES, "videos"))
     failures = [item for item in found if isinstance(item, SsdcamError)]
     for failure in failures:
