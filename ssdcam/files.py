@@ -62,6 +62,15 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def not_a_folder(path: Path) -> Path | None:
+    """What is in the way of making a folder: the nearest of it and those above that is there, if it is something else.
+
+    Whether the folder may be made there is not asked.
+    """
+    nearest = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
+    return None if nearest is None or is_folder(nearest) else nearest
+
+
 def same_file(a: Path, b: Path) -> bool:
     """Whether two names are one file."""
     try:

@@ -114,7 +114,7 @@ def command(
         if plot.suffix.lower() != ".png":
             raise WrongUsageError(f"{plot}: the plot's name must end in .png")
         inputs = [*([video] if video else []), *([Path(model)] if model else [])]
-        outputs.agree_on_overwriting(outputs.check_files(inputs, None, plot), yes)
+        outputs.agree_on_overwriting(outputs.check_files(inputs, (), plot), yes)
     if video and no_pipeline:
         raise WrongUsageError(f"{video}: is for the pipeline, which --no-pipeline leaves out")
 

@@ -134,7 +134,7 @@ def _check_outputs(inputs: Sequence[Path], output: Path | None, plot: Path | Non
         raise WrongUsageError(f"{plot}: the plot's name must end in .png")
     if output and plot and (output == plot or same_file(output, plot)):
         raise WrongUsageError(f"{output}: cannot be both -o and --plot")
-    existing = [file for out in (output, plot) if out for file in outputs.check_files(inputs, None, out)]
+    existing = [file for out in (output, plot) if out for file in outputs.check_files(inputs, (), out)]
     outputs.agree_on_overwriting(existing, yes)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ssdcam.cli import completing, console, loading, options, progress
+from ssdcam.cli import completing, console, loading, options, parameters, progress
 from ssdcam.errors import ImageError, SsdcamError, WrongUsageError
 from ssdcam.files import is_file
 
@@ -55,7 +55,7 @@ _LEAST_SCORE = 0.01
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON on stdout.")
 @click.option(
     "--plots",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=parameters.Folder(),
     metavar="DIR",
     help="Draw precision and recall, and what is taken for what, as PNG there.",
 )

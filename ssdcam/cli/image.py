@@ -43,7 +43,7 @@ def command(
     paths: tuple[str, ...],
     as_json: bool,
     output: Path | None,
-    records: str | None,
+    records: tuple[str, ...],
     crops: Path | None,
     show: bool,
     line_width: int | None,
@@ -79,8 +79,16 @@ def command(
     done = failed = objects = 0
     saved: dict[Path, Path] = {}  # from which picture each output came
     printer = session.Printer(others=bool(output or records or crops or show))
+
+    def summary() -> str:
+        if as_json or not done:
+            return ""
+        counts = f"{_count(objects, 'object')} in {_count(done, 'picture')}"
+        return "; ".join(filter(None, [counts, session.wrote(output, records, crops)]))
+
     with ExitStack() as stack:
-        writer = stack.enter_context(open_records(records, labels=detector.labels)) if records else None
+        session.tell_at_end(stack, summary)
+        writers = [stack.enter_context(open_records(target, labels=detector.labels)) for target in records]
         # On a terminal the results that go by show how far it is.
         if isinstance(pictures, list) and not sys.stdout.isatty():
             pictures = stack.enter_context(counted(pictures, "looking"))
@@ -91,7 +99,7 @@ def command(
                 image = read_image(picture.path)
                 record = Record(str(picture.path), image.shape[1], image.shape[0], detector.detect(image))
                 printer.print(to_line(record) if as_json else _for_people(record))
-                if writer:
+                for writer in writers:
                     writer.write(record)
                 if crop_folder:
                     crop_folder.save(record, image)
@@ -107,9 +115,6 @@ def command(
             objects += len(record.detections)
             if show and not _show(image):
                 break
-        if done and not as_json and not console.is_quiet():
-            place = f"; annotated copies are in {console.printable(str(output))}" if output else ""
-            printer.print(f"{_count(objects, 'object')} in {_count(done, 'picture')}{place}")
         if failed:  # inside, for who writes records to know
             raise click.exceptions.Exit(1)
 

@@ -150,8 +150,9 @@ detection = together(
 records = click.option(
     "--records",
     metavar="FILE",
+    multiple=True,
     shell_complete=completing.files,
-    help="Write records there: x.jsonl, x.csv, x.json (COCO), voc:DIR or yolo:DIR.",
+    help="Write records there: x.jsonl, x.csv, x.json (COCO), voc:DIR or yolo:DIR; may be given several times.",
 )
 
 

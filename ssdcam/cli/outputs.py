@@ -13,7 +13,7 @@ import click
 from ssdcam.addresses import is_url, redact
 from ssdcam.cli import console
 from ssdcam.errors import WrongUsageError
-from ssdcam.files import exists, is_file, is_folder, same_file
+from ssdcam.files import exists, is_file, is_folder, not_a_folder, same_file
 
 
 def files_read(detection: Mapping[str, Any]) -> list[Path]:
@@ -22,7 +22,7 @@ def files_read(detection: Mapping[str, Any]) -> list[Path]:
 
 
 def check_files(
-    inputs: Sequence[Path], records: str | None, stats: Path | None = None, outputs: Sequence[Path] = ()
+    inputs: Sequence[Path], records: Sequence[str], stats: Path | None = None, outputs: Sequence[Path] = ()
 ) -> list[Path]:
     """Look at the files that are written beside the output.
 
@@ -36,10 +36,17 @@ def check_files(
         Those of ``records`` and ``stats`` that exist already.
 
     Raises:
-        WrongUsageError: one is an input or another output, or its folder is not there.
+        WrongUsageError: one is an input or another output, its folder is not there or cannot be made, or records
+            cannot be of that kind.
     """
-    one_file = records is not None and not records.startswith(("voc:", "yolo:"))
-    files = [*([Path(records)] if records and one_file else []), *([stats] if stats else [])]
+    from ssdcam.records import records_place
+
+    places = [records_place(target) for target in records]
+    folders = [path for path, is_a_folder in places if is_a_folder]
+    files = [*(path for path, is_a_folder in places if not is_a_folder), *([stats] if stats else [])]
+    for folder in folders:
+        if (above := not_a_folder(folder)) is not None:
+            raise WrongUsageError(f"{folder}: cannot be made, as {above} is no folder")
     for file in files:
         if not is_folder(file.parent):
             raise WrongUsageError(f"{file}: there is no folder {file.parent}")
@@ -50,6 +57,12 @@ def check_files(
         if _whole(file) in taken and (is_file(file) or is_folder(file) or not exists(file)):
             raise WrongUsageError(f"{file}: two outputs cannot have one name")
         taken.add(_whole(file))
+    # Annotated copies may lie among files of records, and so may pictures that are read.
+    taken = {_whole(file) for file in files}
+    for folder in folders:
+        if _whole(folder) in taken:
+            raise WrongUsageError(f"{folder}: two outputs cannot have one name")
+        taken.add(_whole(folder))
     return [file for file in files if is_file(file)]  # what is no regular file, such as /dev/null, loses nothing
 
 

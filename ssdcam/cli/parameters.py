@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from ssdcam.files import not_a_folder
+
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """A time: seconds, or minutes and hours before them."""
@@ -56,4 +58,7 @@ class Folder(click.Path):
         """See :meth:`click.ParamType.convert`."""
         if value == "":
             self.fail("an empty name is no folder", param, ctx)
-        return super().convert(value, param, ctx)
+        folder = Path(super().convert(value, param, ctx))  # type: ignore[arg-type]  # never bytes
+        if (above := not_a_folder(folder)) is not None:
+            self.fail(f"{folder}: cannot be made, as {above} is no folder", param, ctx)
+        return folder

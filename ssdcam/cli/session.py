@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from threading import Event
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
 
 from ssdcam.cli import console
 from ssdcam.errors import SsdcamError, WrongUsageError
+from ssdcam.files import exists
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -227,7 +230,7 @@ def can_watch(wanted: bool, has_sink: bool) -> bool:
 
 
 def open_sinks(
-    stack: ExitStack, detector: Detector, printer: Printer | None, records: str | None, crops: Path | None
+    stack: ExitStack, detector: Detector, printer: Printer | None, records: Sequence[str], crops: Path | None
 ) -> list[Callable[[str], Sink]]:
     """The sinks that do not depend on the source, each as a function of what records call the source."""
     from ssdcam.media.crops import CropFolder
@@ -237,13 +240,38 @@ def open_sinks(
     makers: list[Callable[[str], Sink]] = []
     if printer:
         makers.append(lambda name: RecordsSink(name, printer))
-    if records:
-        writer = stack.enter_context(open_records(records, labels=detector.labels))
-        makers.append(lambda name: RecordsSink(name, writer.write))
+    for target in records:
+        write = stack.enter_context(open_records(target, labels=detector.labels)).write
+        makers.append(partial(RecordsSink, write_record=write))
     if crops:
         folder = CropFolder(crops)
         makers.append(lambda name: CropsSink(name, folder))
     return makers
+
+
+def tell_at_end(stack: ExitStack, summary: Callable[[], str]) -> None:
+    """Print a summary, unless it is empty, once all that the stack holds from now on is closed.
+
+    Not of a run that failed: whatever it left, the error says more. One that was stopped is told of.
+    """
+
+    def tell(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        failed = isinstance(error, Exception) and not isinstance(error, click.exceptions.Exit)
+        text = "" if failed or console.is_quiet() else summary()
+        if text:
+            with suppress(BrokenPipeError):
+                click.echo(text)
+
+    stack.push(tell)
+
+
+def wrote(output: str | Path | None, records: Sequence[str], crops: Path | None, stats: Path | None = None) -> str:
+    """Which of the places that results were to go to are there, in a line; empty if none is."""
+    from ssdcam.records import records_place
+
+    places = [output, *(records_place(target)[0] for target in records), crops, stats]
+    there = [str(place) for place in places if place and exists(Path(place))]
+    return console.printable(f"wrote {', '.join(there)}") if there else ""
 
 
 @contextmanager

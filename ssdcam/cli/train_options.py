@@ -115,7 +115,7 @@ training = options.together(
     click.option(
         "-o",
         "--output",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=parameters.Folder(),
         default="run",
         show_default=True,
         metavar="RUN_DIR",

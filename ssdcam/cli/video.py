@@ -62,7 +62,7 @@ _SHOWS = (
 @options.yes
 @options.verbosity
 def command(
-    inputs: tuple[str, ...], output: str | None, as_json: bool, records: str | None, crops: Path | None,
+    inputs: tuple[str, ...], output: str | None, as_json: bool, records: tuple[str, ...], crops: Path | None,
     codec: str | None, crf: int | None, preset: str, no_audio: bool, start: float | None, end: float | None,
     stride: int, max_frames: int | None, batch: int | None, show: bool, stats: Path | None, resume: bool,
     line_width: int | None, no_labels: bool, no_fps: bool, yes: bool, **detection: Any,
@@ -89,6 +89,8 @@ def command(
                 "and goes with neither --json nor --records"
             )
         jobs = _unfinished(jobs, comment, yes)
+    else:
+        _tell_of_cut_off(jobs)
     existing = check_targets((job.path, job.target) for job in jobs if job.target)
     if resume:
         existing = [job.target for job in jobs if job.target in existing and not job.left_unfinished]
@@ -100,10 +102,14 @@ def command(
 
     detector = loading.load_detector(**detection)
     batch = batch or default_batch(detector.engine.device)
+    timing = Timing()
+    place = jobs[0].target if len(jobs) == 1 else output
     with ExitStack() as stack:
+        session.tell_at_end(
+            stack, lambda: session.wrote(place, records, crops, stats) if timing.frames and not as_json else ""
+        )
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
         common = session.open_sinks(stack, detector, printer, records, crops)
-        timing = Timing()
         note = f"{planned - len(jobs)} of {planned} already done" if len(jobs) < planned else ""
         stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json, note))
         run = _Run(
@@ -151,6 +157,14 @@ def _digest(options: Mapping[str, Any]) -> str:
             with suppress(OSError), Path(options[name]).open("rb") as file:
                 chosen[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(json.dumps(chosen, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _tell_of_cut_off(jobs: Sequence[VideoJob]) -> None:
+    """Say which outputs an earlier run was killed at, before a new one begins from the start."""
+    for job in jobs:
+        if job.cut_off:
+            advice = "; --resume goes on with what is left" if job.in_folder else ""
+            console.log.warning("%s: an earlier run was cut off while it wrote this%s", job.target, advice)
 
 
 def _unfinished(jobs: Sequence[VideoJob], comment: str, yes: bool) -> list[VideoJob]:

@@ -86,7 +86,7 @@ def _reconnect(ctx: click.Context, param: click.Parameter, value: str) -> float 
 @options.yes
 @options.verbosity
 def command(
-    source: str, list_cameras: bool, output: Path | None, as_json: bool, records: str | None, crops: Path | None,
+    source: str, list_cameras: bool, output: Path | None, as_json: bool, records: tuple[str, ...], crops: Path | None,
     codec: str | None, crf: int | None, preset: str, size: tuple[int, int] | None, fps: float | None, fourcc: str,
     mirror: bool, no_window: bool, duration: float | None, max_frames: int | None, reconnect: float | None,
     stats: Path | None, line_width: int | None, no_labels: bool, no_fps: bool, yes: bool, **detection: Any,
@@ -135,6 +135,10 @@ def command(
             camera = MirroredSource(camera)
         console.log.info("%s: %dx%d at %s fps", camera.name, camera.width, camera.height, _shown(camera.rate))
         detector = loading.load_detector(**detection)
+        timing = Timing()
+        session.tell_at_end(
+            stack, lambda: session.wrote(output, records, crops, stats) if timing.frames and not as_json else ""
+        )
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
         sinks = [make(camera.name) for make in session.open_sinks(stack, detector, printer, records, crops)]
         if output:
@@ -142,7 +146,6 @@ def command(
             writer = _open_writer(output, camera, codec, crf, preset)
             stack.push(lambda kind, error, trace: writer.abort() if error else writer.close(ended=False))
             sinks.append(VideoSink(writer))
-        timing = Timing()
         stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json))
         show_progress = stack.enter_context(session.progress(max_frames, timing, as_json))
         session.run(

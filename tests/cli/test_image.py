@@ -418,7 +418,7 @@ class TestPaths:
         assert objects
         for line in objects:
             assert re.fullmatch(r"  (ant|bee|cat)  (0\.9\d|1\.00)  x \d+-\d+  y \d+-\d+", line)
-        assert lines[-1] == f"{len(objects)} objects in 2 pictures; annotated copies are in out"
+        assert lines[-1] == f"{len(objects)} objects in 2 pictures; wrote out"
 
     def test_a_pattern_through_too_many_folders_is_told(self, tmp_path: Path, image: ImageCommand) -> None:
         pictures.photo(tmp_path / "one.jpg")
