@@ -1,14 +1,27 @@
-"""Files: written whole, locked, and looked at without surprises. On the ground floor: standard library only."""
+"""Files: written whole, locked, and looked at without surprises. On the ground floor: errors and the standard library."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
+from ssdcam.errors import SsdcamError
+
 if sys.platform != "win32":
     import fcntl
+
+
+@contextmanager
+def writing(path: Path, kind: type[SsdcamError]) -> Iterator[None]:
+    """Turn an ``OSError`` inside, such as of a full disk, into an error of ours that names the file and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_whole(path: Path, data: bytes | memoryview) -> None:

@@ -164,12 +164,10 @@ def _boxes_json(own: ModelSpec, layout: BoxLayout) -> dict[str, Any]:
 
 
 def _write(path: Path, boxes: dict[str, Any]) -> None:
-    from ssdcam.files import write_whole
+    from ssdcam.files import write_whole, writing
 
-    try:
+    with writing(path, SsdcamError):
         write_whole(path, (json.dumps(boxes, indent=1) + "\n").encode())
-    except OSError as error:
-        raise SsdcamError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _shares(layout: BoxLayout, overlaps: Overlaps) -> list[float]:

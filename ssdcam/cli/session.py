@@ -116,7 +116,7 @@ def run(
 def write_stats(path: Path, stats: Stats, detector: Detector, model: str | None) -> None:
     """``--stats FILE``."""
     from ssdcam.checkpoints.resolve import EMBEDDED
-    from ssdcam.files import write_whole
+    from ssdcam.files import write_whole, writing
 
     engine = detector.engine
     facts = {
@@ -125,10 +125,8 @@ def write_stats(path: Path, stats: Stats, detector: Detector, model: str | None)
         "precision": engine.precision,
         "device": engine.device,
     }
-    try:
+    with writing(path, SsdcamError):
         write_whole(path, (json.dumps({**stats.to_json(), **facts}) + "\n").encode())
-    except OSError as error:
-        raise SsdcamError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def summary(stats: Stats) -> str:

@@ -447,7 +447,7 @@ class TestPaths:
             (["--crops", ""], "error: Invalid value for '--crops': an empty name is no folder"),
             (["-o", "new.json", "--records", "new.json"], "error: new.json: two outputs cannot have one name"),
             (["--crops", "new.json", "--records", "./new.json"], "error: new.json: two outputs cannot have one name"),
-            (["--crops", "folder", "--records", "folder"], "error: folder: two outputs cannot have one name"),
+            (["--crops", "folder", "--records", "folder"], "error: 'folder' is no place for records"),
         ],
     )
     def test_names_that_are_no_places(
@@ -606,10 +606,14 @@ class TestOutputThatCannotBeWritten:
         assert len(run.records) == 2
         assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["b.png"]
 
-    def test_no_place_for_a_folder(self, photos: Path, image: ImageCommand) -> None:
-        run = image(photos / "a.jpg", "-o", photos / "b.png" / "out", "--json")
+    def test_no_place_for_a_folder_below_it(self, photos: Path, image: ImageCommand) -> None:
+        (photos / "out").mkdir()
+        (photos / "out/deeper").write_text("no folder")
+        (photos / "in/deeper").mkdir(parents=True)
+        pictures.photo(photos / "in/deeper/d.jpg")
+        run = image("in/**/*.jpg", "-o", "out", "--json", cwd=photos)
         assert run.code == 1
-        assert run.complaints == [f"error: {photos}/b.png/out/a.jpg: its folder cannot be made: Not a directory"]
+        assert run.complaints == ["error: out/deeper/d.jpg: its folder cannot be made: File exists"]
 
 
 class TestStdout:

@@ -94,16 +94,18 @@ def test_records_in_several_formats_at_once(command: str, here: Path) -> None:
             assert box == pytest.approx(other, abs=0.02)
 
 
-@pytest.mark.parametrize("command", ["image p.jpg", "video v.mp4", "webcam v.mp4 --no-window"])
 @pytest.mark.parametrize(
-    ("second", "said"),
+    ("command", "second", "said"),
     [
-        ("./one.jsonl", "two outputs cannot have one name"),
-        ("voc:one.jsonl", "two outputs cannot have one name"),
-        ("old.csv", "old.csv exists: pass -y to overwrite"),
-        ("no/r.csv", "there is no folder no"),
-        ("input.json", "is an input"),
-        ("r.xml", "is no place for records"),
+        ("image p.jpg", "./one.jsonl", "two outputs cannot have one name"),
+        ("video v.mp4", "./one.jsonl", "two outputs cannot have one name"),
+        ("webcam v.mp4 --no-window", "./one.jsonl", "two outputs cannot have one name"),
+        ("image p.jpg", "voc:one.jsonl", "two outputs cannot have one name"),
+        ("image p.jpg", "old.csv", "old.csv exists: pass -y to overwrite"),
+        ("video v.mp4", "no/r.csv", "there is no folder no"),
+        ("image p.jpg", "input.json", "is an input"),
+        ("webcam v.mp4 --no-window", "r.xml", "is no place for records"),
+        ("video v.mp4 -o out/ --resume", "r.csv", "goes with neither --json nor --records"),
     ],
 )
 def test_each_of_several_records_is_looked_at(command: str, second: str, said: str, here: Path) -> None:
@@ -113,7 +115,7 @@ def test_each_of_several_records_is_looked_at(command: str, second: str, said: s
     done = run(*command.split(), "--labels", "input.json", "--records", "one.jsonl", "--records", second, cwd=here)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in one_line(done.stderr)
-    assert everything(here) == before
+    assert {name: content for name, content in everything(here).items() if name != "out"} == before
 
 
 def test_two_folders_of_records_are_two_folders(here: Path) -> None:
@@ -152,10 +154,16 @@ def test_the_end_says_where_results_are(line: str, places: str | None, here: Pat
     told = [text.partition("wrote ")[2] for text in done.stdout.splitlines() if "wrote " in text]
     assert told == ([] if places is None else [places])
     assert done.stdout.splitlines()[-1].endswith(f"wrote {places}") or places is None
-    for option in ("-q", "--json"):
-        again = run(*line.split(), option, "-y", cwd=here)
-        assert (again.returncode, again.stderr) == (0, "")
-        assert "wrote" not in again.stdout
+
+
+@pytest.mark.parametrize("option", ["-q", "--json"])
+@pytest.mark.parametrize(
+    "line", ["image p.jpg -o out", "video v.mp4 -o out.mp4", "webcam v.mp4 --no-window -o out.mp4"]
+)
+def test_nothing_is_said_where_it_is_not_wanted(line: str, option: str, here: Path) -> None:
+    done = run(*line.split(), option, cwd=here)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "wrote" not in done.stdout
 
 
 def test_a_run_that_fails_claims_nothing(here: Path) -> None:
