@@ -1,4 +1,4 @@
-"""Files: written whole, locked, and looked at without surprises. On the ground floor: errors and the standard library."""
+"""Files: written whole, locked, and looked at without surprises. On the ground floor: errors and standard library."""
 
 from __future__ import annotations
 
