@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -24,23 +24,26 @@ def writing(path: Path, kind: type[SsdcamError]) -> Iterator[None]:
         raise kind(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def write_whole(path: Path, data: bytes | memoryview) -> None:
+def write_whole(path: Path, data: bytes | memoryview | Iterable[bytes]) -> None:
     """Write a file whole or not at all: whatever ends the process, ``path`` holds what it held before or ``data``.
 
-    A link is followed. What is no regular file, such as ``/dev/null`` or a pipe, is written to and stays what it is.
+    Data in pieces need not fit in memory. A link is followed. What is no regular file, such as ``/dev/null`` or a pipe,
+    is written to and stays what it is.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
     """
     path = Path(os.path.realpath(path))  # Path.resolve raises on links in a circle
+    pieces = [data] if isinstance(data, bytes | memoryview) else data
     if exists(path) and not path.is_file():
-        path.write_bytes(data)
+        with path.open("wb") as file:
+            file.writelines(pieces)
         return
     # Named before it is made: whenever a signal comes, it is known what to remove.
     temporary = path.parent / f".ssdcam-{token_hex(8)}.part"
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         if exists(path):

@@ -125,13 +125,17 @@ def test_two_folders_of_records_are_two_folders(here: Path) -> None:
 
 
 def test_several_records_are_replaced_together(here: Path) -> None:
-    for name in ("a.jsonl", "b.csv"):
-        (here / name).write_text("old")
-    both = ("image", "p.jpg", "--records", "a.jsonl", "--records", "b.csv")
-    done = run(*both, cwd=here)
-    assert one_line(done.stderr) == "error: a.jsonl exists, and 1 more: pass -y to overwrite"
-    assert run(*both, "-y", cwd=here).returncode == 0
-    assert all((here / name).read_text() != "old" for name in ("a.jsonl", "b.csv"))
+    names = ("a.jsonl", "b.csv", "c.json")
+    for name in names:
+        (here / f"kept-{name}").write_text("old")
+        (here / name).symlink_to(f"kept-{name}")
+    line = ("image", "p.jpg", *(word for name in names for word in ("--records", name)))
+    done = run(*line, cwd=here)
+    assert one_line(done.stderr) == "error: a.jsonl exists, and 2 more: pass -y to overwrite"
+    assert run(*line, "-y", cwd=here).returncode == 0
+    for name in names:
+        assert (here / name).is_symlink(), "links are followed"
+        assert (here / f"kept-{name}").read_text() != "old"
 
 
 @pytest.mark.parametrize(
