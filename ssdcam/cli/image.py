@@ -84,10 +84,10 @@ def command(
         if as_json or not done:
             return ""
         counts = f"{_count(objects, 'object')} in {_count(done, 'picture')}"
-        return "; ".join(filter(None, [counts, session.wrote(output, records, crops)]))
+        return "; ".join(filter(None, [counts, outputs.wrote(output, records, crops)]))
 
     with ExitStack() as stack:
-        session.tell_at_end(stack, summary)
+        outputs.tell_at_end(stack, summary)
         writers = [stack.enter_context(open_records(target, labels=detector.labels)) for target in records]
         # On a terminal the results that go by show how far it is.
         if isinstance(pictures, list) and not sys.stdout.isatty():

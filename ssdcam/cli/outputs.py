@@ -1,11 +1,13 @@
-"""What a command reads and writes, looked at before any work: names that cannot be, files that would be lost."""
+"""What a command reads and writes: before any work, names that cannot be and files that would be lost; at the end, places."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
@@ -98,3 +100,28 @@ def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise WrongUsageError(f"{what}: pass -y to overwrite")
     click.confirm(f"{console.printable(what)}. Overwrite?", abort=True, err=True)
+
+
+def tell_at_end(stack: ExitStack, summary: Callable[[], str]) -> None:
+    """Print a summary, unless it is empty, once all that the stack holds from now on is closed.
+
+    Not of a run that failed: whatever it left, the error says more. One that was stopped is told of.
+    """
+
+    def tell(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        failed = isinstance(error, Exception) and not isinstance(error, click.exceptions.Exit)
+        text = "" if failed or console.is_quiet() else summary()
+        if text:
+            with suppress(BrokenPipeError):
+                click.echo(text)
+
+    stack.push(tell)
+
+
+def wrote(output: str | Path | None, records: Sequence[str], crops: Path | None, stats: Path | None = None) -> str:
+    """Which of the places that results were to go to are there, in a line; empty if none is."""
+    from ssdcam.records import records_place
+
+    places = [output, *(records_place(target)[0] for target in records), crops, stats]
+    there = [str(place) for place in places if place and exists(Path(place))]
+    return console.printable(f"wrote {', '.join(there)}") if there else ""

@@ -11,14 +11,12 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from threading import Event
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
 
 from ssdcam.cli import console
 from ssdcam.errors import SsdcamError, WrongUsageError
-from ssdcam.files import exists
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -245,31 +243,6 @@ def open_sinks(
         folder = CropFolder(crops)
         makers.append(lambda name: CropsSink(name, folder))
     return makers
-
-
-def tell_at_end(stack: ExitStack, summary: Callable[[], str]) -> None:
-    """Print a summary, unless it is empty, once all that the stack holds from now on is closed.
-
-    Not of a run that failed: whatever it left, the error says more. One that was stopped is told of.
-    """
-
-    def tell(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        failed = isinstance(error, Exception) and not isinstance(error, click.exceptions.Exit)
-        text = "" if failed or console.is_quiet() else summary()
-        if text:
-            with suppress(BrokenPipeError):
-                click.echo(text)
-
-    stack.push(tell)
-
-
-def wrote(output: str | Path | None, records: Sequence[str], crops: Path | None, stats: Path | None = None) -> str:
-    """Which of the places that results were to go to are there, in a line; empty if none is."""
-    from ssdcam.records import records_place
-
-    places = [output, *(records_place(target)[0] for target in records), crops, stats]
-    there = [str(place) for place in places if place and exists(Path(place))]
-    return console.printable(f"wrote {', '.join(there)}") if there else ""
 
 
 @contextmanager

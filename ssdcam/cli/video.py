@@ -105,8 +105,8 @@ def command(
     timing = Timing()
     place = jobs[0].target if len(jobs) == 1 else output
     with ExitStack() as stack:
-        session.tell_at_end(
-            stack, lambda: session.wrote(place, records, crops, stats) if timing.frames and not as_json else ""
+        outputs.tell_at_end(
+            stack, lambda: outputs.wrote(place, records, crops, stats) if timing.frames and not as_json else ""
         )
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
         common = session.open_sinks(stack, detector, printer, records, crops)

@@ -136,8 +136,8 @@ def command(
         console.log.info("%s: %dx%d at %s fps", camera.name, camera.width, camera.height, _shown(camera.rate))
         detector = loading.load_detector(**detection)
         timing = Timing()
-        session.tell_at_end(
-            stack, lambda: session.wrote(output, records, crops, stats) if timing.frames and not as_json else ""
+        outputs.tell_at_end(
+            stack, lambda: outputs.wrote(output, records, crops, stats) if timing.frames and not as_json else ""
         )
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
         sinks = [make(camera.name) for make in session.open_sinks(stack, detector, printer, records, crops)]
