@@ -1,4 +1,4 @@
-"""What a command reads and writes: before any work, names that cannot be and files that would be lost; at the end, places."""
+"""What a command reads and writes: names that cannot be, files that would be lost; and at the end, what was written."""
 
 from __future__ import annotations
 
