@@ -1,33 +1,49 @@
-"""Files: written whole, locked, and looked at without surprises. On the ground floor: standard library only."""
+"""Files: written whole, locked, and looked at without surprises. On the ground floor: errors and standard library."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
+
+from ssdcam.errors import SsdcamError
 
 if sys.platform != "win32":
     import fcntl
 
 
-def write_whole(path: Path, data: bytes | memoryview) -> None:
+@contextmanager
+def writing(path: Path, kind: type[SsdcamError]) -> Iterator[None]:
+    """Turn an ``OSError`` inside, such as of a full disk, into an error of ours that names the file and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def write_whole(path: Path, data: bytes | memoryview | Iterable[bytes]) -> None:
     """Write a file whole or not at all: whatever ends the process, ``path`` holds what it held before or ``data``.
 
-    A link is followed. What is no regular file, such as ``/dev/null`` or a pipe, is written to and stays what it is.
+    Data in pieces need not fit in memory. A link is followed. What is no regular file, such as ``/dev/null`` or a pipe,
+    is written to and stays what it is.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
     """
     path = Path(os.path.realpath(path))  # Path.resolve raises on links in a circle
+    pieces = [data] if isinstance(data, bytes | memoryview) else data
     if exists(path) and not path.is_file():
-        path.write_bytes(data)
+        with path.open("wb") as file:
+            file.writelines(pieces)
         return
     # Named before it is made: whenever a signal comes, it is known what to remove.
     temporary = path.parent / f".ssdcam-{token_hex(8)}.part"
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         if exists(path):
@@ -60,6 +76,15 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
+
+
+def not_a_folder(path: Path) -> Path | None:
+    """What is in the way of making a folder: the nearest of it and those above that is there, if it is something else.
+
+    Whether the folder may be made there is not asked.
+    """
+    nearest = next((place for place in (path, *path.parents) if os.path.lexists(place)), None)
+    return None if nearest is None or is_folder(nearest) else nearest
 
 
 def same_file(a: Path, b: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssdcam.errors import ImageError, UnavailableError
-from ssdcam.files import write_whole
+from ssdcam.files import write_whole, writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,10 +44,8 @@ def write_figure(figure: Figure, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of characters that the font lacks, which show as boxes
         figure.savefig(data, format="png")
-    try:
+    with writing(path, ImageError):
         write_whole(path, data.getvalue())
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def plain(text: str) -> str:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ssdcam.files import exists, same_file, write_whole
+from ssdcam.files import exists, not_a_folder, same_file, write_whole
 
 from .waiting import wait_until
 
@@ -33,6 +34,20 @@ class TestWriteWhole:
         (tmp_path / "a").write_bytes(OLD)
         write_whole(tmp_path / "a", NEW)
         assert only(tmp_path, "a").read_bytes() == NEW
+
+    def test_in_pieces(self, tmp_path: Path) -> None:
+        write_whole(tmp_path / "a", (NEW[i : i + 100] for i in range(0, len(NEW), 100)))
+        assert only(tmp_path, "a").read_bytes() == NEW
+
+    def test_a_piece_that_cannot_be_had_leaves_the_old(self, tmp_path: Path) -> None:
+        def pieces() -> Iterator[bytes]:
+            yield NEW
+            raise KeyboardInterrupt
+
+        (tmp_path / "a").write_bytes(OLD)
+        with pytest.raises(KeyboardInterrupt):
+            write_whole(tmp_path / "a", pieces())
+        assert only(tmp_path, "a").read_bytes() == OLD
 
     def test_in_the_current_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
@@ -175,3 +190,15 @@ class TestLookingAtFiles:
         for name in ("b", "gone", "x" * 300):
             assert not same_file(tmp_path / "a", tmp_path / name)
             assert not same_file(tmp_path / name, tmp_path / "a")
+
+
+def test_what_is_in_the_way_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "nowhere").symlink_to("gone")
+    for name in ("folder", "folder/a/b", "a/b", "link/a", ".", "../x", "x" * 300):
+        assert not_a_folder(Path(name)) is None, name
+    for name, above in (("file", "file"), ("file/a/b", "file"), ("nowhere/a", "nowhere"), (f"{tmp_path}/file/a", None)):
+        assert not_a_folder(Path(name)) == (Path(above) if above else tmp_path / "file")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detection.devices import device_kind
 from ssdcam.detection.engine import Engine
-from ssdcam.detection.engines import ENGINES
+from ssdcam.detection.engines import ENGINES, PrecisionName
 from ssdcam.errors import WrongUsageError
 
 BASELINE = "torch-eager"
@@ -70,11 +70,12 @@ def combinations(
         devices: such as ``cpu`` and ``cuda:0``. Where several are given an engine is tried on those that it has.
 
     Raises:
-        WrongUsageError: there is no such engine.
+        WrongUsageError: there is no such engine, or no such precision in any.
     """
-    for name in engines or ():
-        if name not in PRECISIONS:
-            raise WrongUsageError(f"engine {name!r} is none of {', '.join(PRECISIONS)}")
+    for what, names, known in (("engine", engines, PRECISIONS), ("precision", precisions, get_args(PrecisionName))):
+        for name in names or ():
+            if name not in known:
+                raise WrongUsageError(f"{what} {name!r} is none of {', '.join(known)}")
     found = []
     for name in dict.fromkeys(engines or PRECISIONS):
         for device in devices:

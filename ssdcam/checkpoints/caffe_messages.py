@@ -97,15 +97,15 @@ def binary_messages(path: Path) -> Mapping[str, Any]:
     Raises:
         UnavailableError: the ``protobuf`` package is not installed; the message names the file.
     """
-    return _classes(path, "binary", _BINARY)
+    return _classes(path, "binary")
 
 
 def text_messages(path: Path) -> Mapping[str, Any]:
     """Classes of the messages of a ``.prototxt``; see :func:`binary_messages`."""
-    return _classes(path, "text", _TEXT)
+    return _classes(path, "text")
 
 
-def _classes(path: Path, package: str, messages: Mapping[str, Mapping[str, _Field]]) -> Mapping[str, Any]:
+def _classes(path: Path, package: str) -> Mapping[str, Any]:
     try:
         import_module("google.protobuf")
     except ImportError as error:

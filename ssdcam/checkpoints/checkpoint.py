@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from ssdcam import json_fields as fields
 from ssdcam.errors import CheckpointError
-from ssdcam.files import write_whole
+from ssdcam.files import write_whole, writing
 from ssdcam.ssd.default_boxes import BoxLayout, FeatureMapBoxes
 from ssdcam.ssd.spec import BoxCoding, ModelSpec, NmsFigures, Normalisation
 
@@ -46,10 +46,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """
     weights = {name: np.ascontiguousarray(array) for name, array in checkpoint.weights.items()}
     data = save(weights, {METADATA_KEY: json.dumps(spec_to_json(checkpoint.spec))})
-    try:
+    with writing(path, CheckpointError):
         write_whole(path, data)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def is_ours(path: Path) -> bool:

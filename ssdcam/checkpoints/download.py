@@ -25,7 +25,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from ssdcam import __version__
 from ssdcam.errors import CheckpointError
-from ssdcam.files import write_whole
+from ssdcam.files import write_whole, writing
 from ssdcam.notes import note
 
 log = logging.getLogger("ssdcam")
@@ -76,7 +76,7 @@ def download(
         while True:
             fresh = not part.exists()
             _complete(url, target, sha256 is not None, progress or (lambda done, total: None))
-            with _writing(target):
+            with writing(target, CheckpointError):
                 digest = sha256_of(part)
             if digest.startswith(sha256 or ""):
                 break
@@ -90,7 +90,7 @@ def download(
         except CheckpointError as error:
             _discard(part)
             raise CheckpointError(f"{url}: what came is not what was published: {error}; not kept") from error
-        with _writing(target):
+        with writing(target, CheckpointError):
             part.replace(target)
         _discard(part)
         return digest
@@ -182,7 +182,7 @@ def _receive(url: str, target: Path, hashed: bool, progress: Progress) -> None:
             start = 0
             length = response.headers["Content-Length"] or ""
             total = int(length) if length.isdecimal() else None
-        with _writing(target), _opened(part, start) as file:
+        with writing(target, CheckpointError), _opened(part, start) as file:
             if start == 0:
                 write_whole(_origin(part), json.dumps({"url": url, "validator": _validator(response.headers)}).encode())
             _check_room(target, start, total)
@@ -273,19 +273,11 @@ class _SafeRedirects(HTTPRedirectHandler):
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(f"{target}: cannot be written: {error.strerror or error}") from error
-
-
-@contextmanager
 def _alone(target: Path) -> Iterator[None]:
     """Keep other processes that want the same file waiting; where the file system knows no locks, by a mark."""
     from filelock import FileLock, SoftFileLock, Timeout
 
-    with _writing(target):
+    with writing(target, CheckpointError):
         target.parent.mkdir(parents=True, exist_ok=True)
         for kind, ending in ((FileLock, "lock"), (SoftFileLock, "mark")):
             lock = kind(target.with_name(f".{target.name}.{ending}"))

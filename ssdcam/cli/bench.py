@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import bench_tables, completing, console, options, session
+from ssdcam.cli import bench_tables, completing, console, loading, options, outputs
 from ssdcam.errors import WrongUsageError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def command(
         if plot.suffix.lower() != ".png":
             raise WrongUsageError(f"{plot}: the plot's name must end in .png")
         inputs = [*([video] if video else []), *([Path(model)] if model else [])]
-        session.agree_on_overwriting(session.check_files(inputs, None, plot), yes)
+        outputs.agree_on_overwriting(outputs.check_files(inputs, (), plot), yes)
     if video and no_pipeline:
         raise WrongUsageError(f"{video}: is for the pipeline, which --no-pipeline leaves out")
 
@@ -189,10 +189,10 @@ def _checkpoint(
     if arch is None:
         if arch_options or input_size:
             raise WrongUsageError("--arch-option and --input-size are for --arch: a checkpoint has its own")
-        return options.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
+        return loading.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
     if model is not None or family or boxes:
         raise WrongUsageError("--arch needs no file: give either it or -m")
-    spec, _ = options.network(read_labels(labels) if labels else VOC, None, arch, arch_options, input_size)
+    spec, _ = loading.network(read_labels(labels) if labels else VOC, None, arch, arch_options, input_size)
     return random_checkpoint(spec)
 
 

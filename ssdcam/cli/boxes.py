@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import completing, console, options, session
+from ssdcam.cli import completing, console, loading, options, outputs, parameters
 from ssdcam.errors import SsdcamError, WrongUsageError
 from ssdcam.files import same_file
 
@@ -45,7 +45,7 @@ _PAPERS = "ssd300-vgg16"
     type=click.IntRange(1, 1000),
     help="Shapes to look for; default: as many as make no more boxes than the network's own.",
 )
-@click.option("--seed", type=options.whole(0), default=0, show_default=True, help="Of k-means' first centres.")
+@click.option("--seed", type=parameters.whole(0), default=0, show_default=True, help="Of k-means' first centres.")
 @click.option("--json", "as_json", is_flag=True, help="The figures and boxes as JSON on stdout.")
 @click.option(
     "-o",
@@ -98,8 +98,8 @@ def command(
         check_plotting()
     if model is None and arch is None:
         arch = _PAPERS
-    own, _ = options.network(("object",), model, arch, arch_options, input_size, family=family, offline=offline)
-    datasets = [options.open_part(path, split) for path in data]
+    own, _ = loading.network(("object",), model, arch, arch_options, input_size, family=family, offline=offline)
+    datasets = [loading.open_part(path, split) for path in data]
     console.tell_problems([line for dataset in datasets for line in dataset.problems])
     truths = _truths(datasets, own.input_size)
     if len(truths) == 0:
@@ -134,8 +134,8 @@ def _check_outputs(inputs: Sequence[Path], output: Path | None, plot: Path | Non
         raise WrongUsageError(f"{plot}: the plot's name must end in .png")
     if output and plot and (output == plot or same_file(output, plot)):
         raise WrongUsageError(f"{output}: cannot be both -o and --plot")
-    existing = [file for out in (output, plot) if out for file in session.check_files(inputs, None, out)]
-    session.agree_on_overwriting(existing, yes)
+    existing = [file for out in (output, plot) if out for file in outputs.check_files(inputs, (), out)]
+    outputs.agree_on_overwriting(existing, yes)
 
 
 def _name(own: ModelSpec, model: str | None) -> str:
@@ -164,12 +164,10 @@ def _boxes_json(own: ModelSpec, layout: BoxLayout) -> dict[str, Any]:
 
 
 def _write(path: Path, boxes: dict[str, Any]) -> None:
-    from ssdcam.files import write_whole
+    from ssdcam.files import write_whole, writing
 
-    try:
+    with writing(path, SsdcamError):
         write_whole(path, (json.dumps(boxes, indent=1) + "\n").encode())
-    except OSError as error:
-        raise SsdcamError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _shares(layout: BoxLayout, overlaps: Overlaps) -> list[float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ssdcam.cli import completing, console, options, progress
+from ssdcam.cli import completing, console, loading, options, parameters, progress
 from ssdcam.errors import ImageError, SsdcamError, WrongUsageError
 from ssdcam.files import is_file
 
@@ -55,7 +55,7 @@ _LEAST_SCORE = 0.01
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON on stdout.")
 @click.option(
     "--plots",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=parameters.Folder(),
     metavar="DIR",
     help="Draw precision and recall, and what is taken for what, as PNG there.",
 )
@@ -91,9 +91,9 @@ def command(
     if plots:
         check_plotting()
         _make_folder(plots)
-    classes = None if detection["classes"] is None else options.class_names(detection["classes"])
+    classes = None if detection["classes"] is None else loading.class_names(detection["classes"])
     part = split if "split" in given or is_file(path) or dataset_splits(path) else None
-    detector = None if detections else options.load_detector(**detection)
+    detector = None if detections else loading.load_detector(**detection)
     dataset = open_dataset(path, part, pictures=detections is None)
     if detector:
         dataset, pairing, problems = _detect(dataset, detector)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssdcam.cli import console, options, session
+from ssdcam.cli import console, loading, options, outputs
 from ssdcam.errors import WrongUsageError
 from ssdcam.files import exists, same_file
 
@@ -90,11 +90,11 @@ def command(
         raise WrongUsageError(f"{output.parent}: no such folder")
     if any(same_file(file, Path(source)) for file in files for source in (model, labels) if source):
         raise WrongUsageError(f"{output}: is an input itself; give another name")
-    session.agree_on_overwriting([file for file in files if exists(file)], yes)
+    outputs.agree_on_overwriting([file for file in files if exists(file)], yes)
 
     from ssdcam.detection.detector import choose
 
-    checkpoint = options.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
+    checkpoint = loading.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
     selection = choose(checkpoint.spec, score=0.5 if score is None else score, iou=iou, max_det=max_det)
     exported = export_checkpoint(
         checkpoint,
@@ -102,7 +102,7 @@ def command(
         format_name,
         nms=selection if nms else None,
         precision=precision,
-        calibrate=None if calibrate is None else options.calibration_pictures(calibrate),
+        calibrate=None if calibrate is None else loading.calibration_pictures(calibrate),
         opset=opset,
     )
     spec = checkpoint.spec

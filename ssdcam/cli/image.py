@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import completing, console, options, session
+from ssdcam.cli import completing, console, loading, options, outputs, parameters, session
 from ssdcam.cli.progress import counted
 from ssdcam.errors import ImageError, WrongUsageError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=options.Folder(),
+    type=parameters.Folder(),
     metavar="DIR",
     help="Write annotated copies there, under their own names.",
 )
@@ -43,7 +43,7 @@ def command(
     paths: tuple[str, ...],
     as_json: bool,
     output: Path | None,
-    records: str | None,
+    records: tuple[str, ...],
     crops: Path | None,
     show: bool,
     line_width: int | None,
@@ -61,27 +61,35 @@ def command(
     from ssdcam.media.surface import BgrSurface
     from ssdcam.records import Record, open_records, to_line
 
-    session.refuse_addresses(paths, "is an address, not a file: save the picture first")
+    outputs.refuse_addresses(paths, "is an address, not a file: save the picture first")
     pictures: Iterable[Picture | ImageError] = find_pictures(_arguments(paths))
     folder = PictureFolder(output, overwrite=yes) if output else None
-    existing = session.check_files(
-        options.files_read(detection), records, None, [place for place in (output, crops) if place]
+    existing = outputs.check_files(
+        outputs.files_read(detection), records, None, [place for place in (output, crops) if place]
     )
     if "-" not in paths:
         pictures = list(pictures)
         if folder:
             existing = [*folder.check(p for p in pictures if not isinstance(p, ImageError)), *existing]
             folder = replace(folder, overwrite=True)  # what is there has been asked about
-    session.agree_on_overwriting(existing, yes)
+    outputs.agree_on_overwriting(existing, yes)
     show = session.can_watch(show, has_sink=True)
-    detector = options.load_detector(**detection)
+    detector = loading.load_detector(**detection)
     style = Style(line_width, not no_labels)
     crop_folder = CropFolder(crops) if crops else None
     done = failed = objects = 0
     saved: dict[Path, Path] = {}  # from which picture each output came
     printer = session.Printer(others=bool(output or records or crops or show))
+
+    def summary() -> str:
+        if as_json or not done:
+            return ""
+        counts = f"{_count(objects, 'object')} in {_count(done, 'picture')}"
+        return "; ".join(filter(None, [counts, outputs.wrote(output, records, crops)]))
+
     with ExitStack() as stack:
-        writer = stack.enter_context(open_records(records, labels=detector.labels)) if records else None
+        outputs.tell_at_end(stack, summary)
+        writers = [stack.enter_context(open_records(target, labels=detector.labels)) for target in records]
         # On a terminal the results that go by show how far it is.
         if isinstance(pictures, list) and not sys.stdout.isatty():
             pictures = stack.enter_context(counted(pictures, "looking"))
@@ -92,7 +100,7 @@ def command(
                 image = read_image(picture.path)
                 record = Record(str(picture.path), image.shape[1], image.shape[0], detector.detect(image))
                 printer.print(to_line(record) if as_json else _for_people(record))
-                if writer:
+                for writer in writers:
                     writer.write(record)
                 if crop_folder:
                     crop_folder.save(record, image)
@@ -108,9 +116,6 @@ def command(
             objects += len(record.detections)
             if show and not _show(image):
                 break
-        if done and not as_json and not console.is_quiet():
-            place = f"; annotated copies are in {console.printable(str(output))}" if output else ""
-            printer.print(f"{_count(objects, 'object')} in {_count(done, 'picture')}{place}")
         if failed:  # inside, for who writes records to know
             raise click.exceptions.Exit(1)
 

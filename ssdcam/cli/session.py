@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
 import click
 
-from ssdcam.addresses import is_url, redact
 from ssdcam.cli import console
 from ssdcam.errors import SsdcamError, WrongUsageError
-from ssdcam.files import exists, is_file, is_folder, same_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
@@ -117,7 +115,7 @@ def run(
 def write_stats(path: Path, stats: Stats, detector: Detector, model: str | None) -> None:
     """``--stats FILE``."""
     from ssdcam.checkpoints.resolve import EMBEDDED
-    from ssdcam.files import write_whole
+    from ssdcam.files import write_whole, writing
 
     engine = detector.engine
     facts = {
@@ -126,10 +124,8 @@ def write_stats(path: Path, stats: Stats, detector: Detector, model: str | None)
         "precision": engine.precision,
         "device": engine.device,
     }
-    try:
+    with writing(path, SsdcamError):
         write_whole(path, (json.dumps({**stats.to_json(), **facts}) + "\n").encode())
-    except OSError as error:
-        raise SsdcamError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def summary(stats: Stats) -> str:
@@ -231,7 +227,7 @@ def can_watch(wanted: bool, has_sink: bool) -> bool:
 
 
 def open_sinks(
-    stack: ExitStack, detector: Detector, printer: Printer | None, records: str | None, crops: Path | None
+    stack: ExitStack, detector: Detector, printer: Printer | None, records: Sequence[str], crops: Path | None
 ) -> list[Callable[[str], Sink]]:
     """The sinks that do not depend on the source, each as a function of what records call the source."""
     from ssdcam.media.crops import CropFolder
@@ -241,79 +237,13 @@ def open_sinks(
     makers: list[Callable[[str], Sink]] = []
     if printer:
         makers.append(lambda name: RecordsSink(name, printer))
-    if records:
-        writer = stack.enter_context(open_records(records, labels=detector.labels))
-        makers.append(lambda name: RecordsSink(name, writer.write))
+    for target in records:
+        write = stack.enter_context(open_records(target, labels=detector.labels)).write
+        makers.append(partial(RecordsSink, write_record=write))
     if crops:
         folder = CropFolder(crops)
         makers.append(lambda name: CropsSink(name, folder))
     return makers
-
-
-def check_files(
-    inputs: Sequence[Path], records: str | None, stats: Path | None = None, outputs: Sequence[Path] = ()
-) -> list[Path]:
-    """Look at the files that are written beside the output.
-
-    Args:
-        inputs: what is read.
-        records: ``--records``.
-        stats: ``--stats``.
-        outputs: what else is written.
-
-    Returns:
-        Those of ``records`` and ``stats`` that exist already.
-
-    Raises:
-        WrongUsageError: one is an input or another output, or its folder is not there.
-    """
-    one_file = records is not None and not records.startswith(("voc:", "yolo:"))
-    files = [*([Path(records)] if records and one_file else []), *([stats] if stats else [])]
-    for file in files:
-        if not is_folder(file.parent):
-            raise WrongUsageError(f"{file}: there is no folder {file.parent}")
-        if any(same_file(file, source) for source in inputs):
-            raise WrongUsageError(f"{file}: is an input; give another name")
-    taken = {_whole(output) for output in outputs}
-    for file in files:
-        if _whole(file) in taken and (is_file(file) or is_folder(file) or not exists(file)):
-            raise WrongUsageError(f"{file}: two outputs cannot have one name")
-        taken.add(_whole(file))
-    return [file for file in files if is_file(file)]  # what is no regular file, such as /dev/null, loses nothing
-
-
-def _whole(path: Path) -> str:
-    """The same for all names of a file, be it there or not."""
-    return os.path.normcase(os.path.realpath(path))
-
-
-def refuse_addresses(inputs: Sequence[str], advice: str) -> None:
-    """Files are to be read, and an address is none.
-
-    Args:
-        inputs: as typed.
-        advice: what to do instead, with ``{}`` for the address.
-
-    Raises:
-        WrongUsageError: one is an address.
-    """
-    for url in inputs:
-        if is_url(url) and not exists(Path(url)):
-            raise WrongUsageError(f"{redact(url)}: {advice.format(redact(url))}")
-
-
-def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:
-    """Refuse or ask before the work, not in the middle of it.
-
-    Raises:
-        WrongUsageError: something exists, and nobody is there to be asked.
-    """
-    if not existing or yes:
-        return
-    what = f"{existing[0]} exists" + (f", and {len(existing) - 1} more" if len(existing) > 1 else "")
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise WrongUsageError(f"{what}: pass -y to overwrite")
-    click.confirm(f"{console.printable(what)}. Overwrite?", abort=True, err=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ssdcam.cli import console, options, progress, train_setup
+from ssdcam.cli import console, loading, options, progress, train_setup
 from ssdcam.cli.train_options import TrainOptions, training
 from ssdcam.errors import WrongUsageError
 
@@ -55,7 +55,7 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
     keep_memory()
     place = local_device(told.device)
     device = find_device(place)
-    datasets = [options.open_part(path, told.split) for path in data]
+    datasets = [loading.open_part(path, told.split) for path in data]
     labels = train_setup.labels_to_learn(told, datasets)
     console.tell_problems([line for dataset in datasets for line in dataset.problems])
     evaluated = train_setup.validation(data, told, labels) if share.rank == 0 else []
@@ -77,7 +77,7 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
 
     teacher = None
     if told.teacher:
-        known = options.open_checkpoint(told.teacher, family=None, boxes=None, offline=told.offline)
+        known = loading.open_checkpoint(told.teacher, family=None, boxes=None, offline=told.offline)
         teacher = Teacher(known, start.spec, device)
     with _stopping() as stop, progress.training() as show:
         evaluate = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssdcam.cli import completing, options
+from ssdcam.cli import completing, options, parameters
 
 if TYPE_CHECKING:
     from ssdcam.evaluation import Metric
@@ -115,7 +115,7 @@ training = options.together(
     click.option(
         "-o",
         "--output",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=parameters.Folder(),
         default="run",
         show_default=True,
         metavar="RUN_DIR",
@@ -123,21 +123,21 @@ training = options.together(
     ),
     click.option("--resume", is_flag=True, help="Go on with the run in RUN_DIR, if there is one."),
     click.option(
-        "--epochs", type=options.whole(1), default=24, show_default=True, help="How often all photos are seen."
+        "--epochs", type=parameters.whole(1), default=24, show_default=True, help="How often all photos are seen."
     ),
     click.option(
         "--batch",
-        type=options.whole(1, 65536),
+        type=parameters.whole(1, 65536),
         default=16,
         show_default=True,
         help="Photos a step, of all processes together.",
     ),
     click.option(
         "--lr",
-        type=options.Number(0, min_open=True),
+        type=parameters.Number(0, min_open=True),
         help="Learning rate; default: 1e-4 with adamw, 1e-3 with sgd; from random weights ten times that.",
     ),
-    click.option("--seed", type=options.whole(0), default=0, show_default=True, help="Where all chance comes from."),
+    click.option("--seed", type=parameters.whole(0), default=0, show_default=True, help="Where all chance comes from."),
     click.option(
         "--optimizer",
         type=click.Choice(["adamw", "sgd"]),
@@ -154,35 +154,35 @@ training = options.together(
     ),
     click.option(
         "--warmup",
-        type=options.whole(0),
+        type=parameters.whole(0),
         default=100,
         show_default=True,
         help="Steps that the learning rate rises for.",
     ),
     click.option(
         "--weight-decay",
-        type=options.Number(0),
+        type=parameters.Number(0),
         default=5e-4,
         show_default=True,
         help="Of kernels; biases and norms have none.",
     ),
     click.option(
         "--bias-lr",
-        type=options.Number(0),
+        type=parameters.Number(0),
         default=1.0,
         show_default=True,
         help="Factor of the biases' learning rate; the paper's release has 2.",
     ),
     click.option(
         "--clip",
-        type=options.Number(0),
+        type=parameters.Number(0),
         default=10.0,
         show_default=True,
         help="Largest norm of all gradients together; 0: no limit.",
     ),
     click.option(
         "--freeze",
-        type=options.whole(0),
+        type=parameters.whole(0),
         default=0,
         show_default=True,
         help="So many convolutions, from the picture on, stay as they are.",
@@ -194,14 +194,14 @@ training = options.together(
     ),
     click.option(
         "--ema",
-        type=options.Number(0, 1, max_open=True),
+        type=parameters.Number(0, 1, max_open=True),
         default=0.999,
         show_default=True,
         help="Decay of the weights' moving average; 0: none.",
     ),
     click.option(
         "--keep-start",
-        type=options.Number(0, 1, max_open=True),
+        type=parameters.Number(0, 1, max_open=True),
         default=0.0,
         show_default=True,
         help="Share of the start's weights in what is saved, so that less of them is forgotten.",
@@ -215,14 +215,14 @@ training = options.together(
     ),
     click.option(
         "--balance",
-        type=options.Number(0, 1),
+        type=parameters.Number(0, 1),
         default=0.0,
         show_default=True,
         help="Classes in a smaller share of the photos than this are shown more often.",
     ),
     click.option(
         "--mosaic",
-        type=options.Number(0, 1),
+        type=parameters.Number(0, 1),
         default=0.0,
         show_default=True,
         help="Share of inputs that are put together from four photos.",
@@ -244,13 +244,13 @@ training = options.together(
     options.device,
     click.option(
         "--workers",
-        type=options.whole(0, 1024),
+        type=parameters.whole(0, 1024),
         help="Processes that prepare photos; default: none on a CPU, up to 8 a GPU.",
     ),
     options.threads,
     click.option(
         "--memory",
-        type=options.Number(0),
+        type=parameters.Number(0),
         default=4.0,
         show_default=True,
         metavar="GB",
@@ -258,7 +258,7 @@ training = options.together(
     ),
     click.option(
         "--save-every",
-        type=options.Number(0),
+        type=parameters.Number(0),
         default=300.0,
         show_default=True,
         metavar="SECONDS",
@@ -266,7 +266,7 @@ training = options.together(
     ),
     click.option(
         "--eval-every",
-        type=options.whole(1),
+        type=parameters.whole(1),
         default=1,
         show_default=True,
         metavar="EPOCHS",
@@ -274,7 +274,7 @@ training = options.together(
     ),
     click.option(
         "--log-every",
-        type=options.whole(1),
+        type=parameters.whole(1),
         default=50,
         show_default=True,
         metavar="STEPS",

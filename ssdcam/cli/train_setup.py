@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssdcam.cli import console, options
+from ssdcam.cli import console, loading
 from ssdcam.errors import DatasetError, SsdcamError, WrongUsageError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def labels_to_learn(told: TrainOptions, datasets: Sequence[Dataset]) -> tuple[st
         return listed
     if told.classes is None:
         return there
-    names = tuple(dict.fromkeys(options.class_names(told.classes)))
+    names = tuple(dict.fromkeys(loading.class_names(told.classes)))
     nowhere = [name for name, i in zip(names, match_labels(names, there), strict=True) if i is None]
     if nowhere and not told.teacher:
         raise WrongUsageError(f"--classes: the data has no {', '.join(map(repr, nowhere))}; it has {', '.join(there)}")
@@ -109,7 +109,7 @@ def start(labels: tuple[str, ...], told: TrainOptions, datasets: Sequence[Datase
     """The network to train, with the weights it starts from."""
     from ssdcam.training.transfer import fresh, transfer
 
-    spec, old = options.network(
+    spec, old = loading.network(
         labels,
         told.model,
         told.arch,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import completing, console, options, session
+from ssdcam.cli import completing, console, loading, options, outputs, parameters, session
 from ssdcam.errors import SourceError, SsdcamError, VideoError, WrongUsageError
 from ssdcam.files import is_file
 
@@ -48,11 +48,11 @@ _SHOWS = (
 @options.crops
 @options.encoding
 @click.option("--no-audio", is_flag=True, help="Leave the sound out.")
-@click.option("--start", type=options.Seconds(), help="Begin at this time: seconds, MM:SS or HH:MM:SS.")
-@click.option("--end", type=options.Seconds(), help="End at this time.")
-@click.option("--stride", type=options.whole(1), default=1, show_default=True, help="Look at every Nth frame.")
-@click.option("--max-frames", type=options.whole(1), help="Stop after so many frames.")
-@click.option("--batch", type=options.whole(1, 256), help="Frames a network call; default: 4 on a CPU, 8 on a GPU.")
+@click.option("--start", type=parameters.Seconds(), help="Begin at this time: seconds, MM:SS or HH:MM:SS.")
+@click.option("--end", type=parameters.Seconds(), help="End at this time.")
+@click.option("--stride", type=parameters.whole(1), default=1, show_default=True, help="Look at every Nth frame.")
+@click.option("--max-frames", type=parameters.whole(1), help="Stop after so many frames.")
+@click.option("--batch", type=parameters.whole(1, 256), help="Frames a network call; default: 4 on a CPU, 8 on a GPU.")
 @click.option("--show", is_flag=True, help="Show frames in a window.")
 @options.stats
 @click.option("--resume", is_flag=True, help="Leave out inputs that an earlier run of this command finished.")
@@ -62,7 +62,7 @@ _SHOWS = (
 @options.yes
 @options.verbosity
 def command(
-    inputs: tuple[str, ...], output: str | None, as_json: bool, records: str | None, crops: Path | None,
+    inputs: tuple[str, ...], output: str | None, as_json: bool, records: tuple[str, ...], crops: Path | None,
     codec: str | None, crf: int | None, preset: str, no_audio: bool, start: float | None, end: float | None,
     stride: int, max_frames: int | None, batch: int | None, show: bool, stats: Path | None, resume: bool,
     line_width: int | None, no_labels: bool, no_fps: bool, yes: bool, **detection: Any,
@@ -89,21 +89,27 @@ def command(
                 "and goes with neither --json nor --records"
             )
         jobs = _unfinished(jobs, comment, yes)
+    else:
+        _tell_of_cut_off(jobs)
     existing = check_targets((job.path, job.target) for job in jobs if job.target)
     if resume:
         existing = [job.target for job in jobs if job.target in existing and not job.left_unfinished]
-    read = [*(job.path for job in jobs), *options.files_read(detection)]
-    existing += session.check_files(read, records, stats, [job.target for job in jobs if job.target])
-    session.agree_on_overwriting(existing, yes)
+    read = [*(job.path for job in jobs), *outputs.files_read(detection)]
+    existing += outputs.check_files(read, records, stats, [job.target for job in jobs if job.target])
+    outputs.agree_on_overwriting(existing, yes)
     has_sink = bool(output or as_json or records or crops)
     look = session.Look(Style(line_width, not no_labels), not no_fps, session.can_watch(show or not has_sink, has_sink))
 
-    detector = options.load_detector(**detection)
+    detector = loading.load_detector(**detection)
     batch = batch or default_batch(detector.engine.device)
+    timing = Timing()
+    place = jobs[0].target if len(jobs) == 1 else output
     with ExitStack() as stack:
+        outputs.tell_at_end(
+            stack, lambda: outputs.wrote(place, records, crops, stats) if timing.frames and not as_json else ""
+        )
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
         common = session.open_sinks(stack, detector, printer, records, crops)
-        timing = Timing()
         note = f"{planned - len(jobs)} of {planned} already done" if len(jobs) < planned else ""
         stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json, note))
         run = _Run(
@@ -133,7 +139,7 @@ def _find(inputs: Sequence[str]) -> tuple[list[Picture], int]:
     from ssdcam.media.containers import INPUT_SUFFIXES
     from ssdcam.media.images import find_pictures
 
-    session.refuse_addresses(inputs, "is a stream, not a file: use ssdcam webcam {}")
+    outputs.refuse_addresses(inputs, "is a stream, not a file: use ssdcam webcam {}")
     found = list(find_pictures(inputs, INPUT_SUFFIXES, "videos"))
     failures = [item for item in found if isinstance(item, SsdcamError)]
     for failure in failures:
@@ -151,6 +157,14 @@ def _digest(options: Mapping[str, Any]) -> str:
             with suppress(OSError), Path(options[name]).open("rb") as file:
                 chosen[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(json.dumps(chosen, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _tell_of_cut_off(jobs: Sequence[VideoJob]) -> None:
+    """Say which outputs an earlier run was killed at, before a new one begins from the start."""
+    for job in jobs:
+        if job.cut_off:
+            advice = "; --resume goes on with what is left" if job.in_folder else ""
+            console.log.warning("%s: an earlier run was cut off while it wrote this%s", job.target, advice)
 
 
 def _unfinished(jobs: Sequence[VideoJob], comment: str, yes: bool) -> list[VideoJob]:

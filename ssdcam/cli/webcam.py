@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import completing, console, options, session
+from ssdcam.cli import completing, console, loading, options, outputs, parameters, session
 from ssdcam.errors import WrongUsageError
 from ssdcam.files import exists
 
@@ -57,7 +57,7 @@ def _reconnect(ctx: click.Context, param: click.Parameter, value: str) -> float 
 @options.crops
 @options.encoding
 @click.option("--size", callback=_size, metavar="WxH", help="Ask the camera for pictures of this size.")
-@click.option("--fps", type=options.Number(0, min_open=True), help="Ask the camera for this rate.")
+@click.option("--fps", type=parameters.Number(0, min_open=True), help="Ask the camera for this rate.")
 @click.option(
     "--fourcc",
     default="MJPG",
@@ -68,8 +68,8 @@ def _reconnect(ctx: click.Context, param: click.Parameter, value: str) -> float 
 )
 @click.option("--mirror", is_flag=True, help="Turn pictures left to right.")
 @click.option("--no-window", is_flag=True, help="Open no window.")
-@click.option("--duration", type=options.Seconds(), help="Stop after so long: seconds, MM:SS or HH:MM:SS.")
-@click.option("--max-frames", type=options.whole(1), help="Stop after so many frames.")
+@click.option("--duration", type=parameters.Seconds(), help="Stop after so long: seconds, MM:SS or HH:MM:SS.")
+@click.option("--max-frames", type=parameters.whole(1), help="Stop after so many frames.")
 @click.option(
     "--reconnect",
     default="60",
@@ -86,7 +86,7 @@ def _reconnect(ctx: click.Context, param: click.Parameter, value: str) -> float 
 @options.yes
 @options.verbosity
 def command(
-    source: str, list_cameras: bool, output: Path | None, as_json: bool, records: str | None, crops: Path | None,
+    source: str, list_cameras: bool, output: Path | None, as_json: bool, records: tuple[str, ...], crops: Path | None,
     codec: str | None, crf: int | None, preset: str, size: tuple[int, int] | None, fps: float | None, fourcc: str,
     mirror: bool, no_window: bool, duration: float | None, max_frames: int | None, reconnect: float | None,
     stats: Path | None, line_width: int | None, no_labels: bool, no_fps: bool, yes: bool, **detection: Any,
@@ -111,9 +111,9 @@ def command(
         if is_claimed(output):
             raise WrongUsageError(f"{output}: is being written by another run")
     existing = [output] if output and exists(output) else []
-    read = [Path(source), *options.files_read(detection)]
-    existing += session.check_files(read, records, stats, [output] if output else [])
-    session.agree_on_overwriting(existing, yes)
+    read = [Path(source), *outputs.files_read(detection)]
+    existing += outputs.check_files(read, records, stats, [output] if output else [])
+    outputs.agree_on_overwriting(existing, yes)
     has_sink = bool(output or as_json or records or crops)
     if no_window and not has_sink:
         raise WrongUsageError("--no-window leaves nothing to do with the results: add -o, --json or --records")
@@ -134,7 +134,11 @@ def command(
         if mirror:
             camera = MirroredSource(camera)
         console.log.info("%s: %dx%d at %s fps", camera.name, camera.width, camera.height, _shown(camera.rate))
-        detector = options.load_detector(**detection)
+        detector = loading.load_detector(**detection)
+        timing = Timing()
+        outputs.tell_at_end(
+            stack, lambda: outputs.wrote(output, records, crops, stats) if timing.frames and not as_json else ""
+        )
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
         sinks = [make(camera.name) for make in session.open_sinks(stack, detector, printer, records, crops)]
         if output:
@@ -142,7 +146,6 @@ def command(
             writer = _open_writer(output, camera, codec, crf, preset)
             stack.push(lambda kind, error, trace: writer.abort() if error else writer.close(ended=False))
             sinks.append(VideoSink(writer))
-        timing = Timing()
         stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json))
         show_progress = stack.enter_context(session.progress(max_frames, timing, as_json))
         session.run(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssdcam.cli import completing, console, options, progress, session
+from ssdcam.cli import completing, console, loading, options, outputs, progress
 from ssdcam.errors import SsdcamError, WrongUsageError
 from ssdcam.files import exists, is_folder, same_file
 
@@ -111,7 +111,7 @@ def info(
     from ssdcam.checkpoints.checkpoint import spec_to_json
     from ssdcam.records.jsontext import dump
 
-    checkpoint = options.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
+    checkpoint = loading.open_checkpoint(model, labels, family=family, boxes=boxes, offline=offline)
     if as_json:
         click.echo(dump(spec_to_json(checkpoint.spec)))
     else:
@@ -174,7 +174,7 @@ def convert(
     if same_file(output, source):
         raise WrongUsageError(f"{output}: is the input itself; give another name")
     if exists(output):
-        session.agree_on_overwriting([output], yes)
-    checkpoint = options.open_checkpoint(source, labels, family=family, boxes=boxes, offline=offline)
+        outputs.agree_on_overwriting([output], yes)
+    checkpoint = loading.open_checkpoint(source, labels, family=family, boxes=boxes, offline=offline)
     save_checkpoint(checkpoint, output)
     click.echo(console.printable(f"{output}: {checkpoint.spec.architecture}, {len(checkpoint.spec.labels)} labels"))

@@ -57,8 +57,8 @@ def find_yolo(path: Path) -> Layout | None:
     if not parts and not ((root / "images").is_dir() and (root / "labels").is_dir()):
         return None
     labels = partial(_labels, root, config, config_file)
-    splits = {name: partial(_read, root, labels, [part]) for name, part in parts.items()}
-    return Layout("YOLO", splits, partial(_read, root, labels, whole))
+    splits = {name: partial(_read, labels, [part]) for name, part in parts.items()}
+    return Layout("YOLO", splits, partial(_read, labels, whole))
 
 
 def _read_config(path: Path) -> Config:
@@ -163,7 +163,7 @@ def _labels(root: Path, config: Config, config_file: Path | None) -> tuple[str, 
     raise DatasetError(f"{root}: nothing names the classes: {what} no classes.txt")
 
 
-def _read(root: Path, labels: Callable[[], tuple[str, ...]], parts: Sequence[Part], troubles: Troubles) -> RawPart:
+def _read(labels: Callable[[], tuple[str, ...]], parts: Sequence[Part], troubles: Troubles) -> RawPart:
     names = labels()
     pictures = dict.fromkeys(picture for part in parts for picture in part(troubles))
     return RawPart(names, _photos(list(pictures), names, troubles))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import islice
@@ -20,7 +20,10 @@ from ssdcam.detection.engines import EngineName, PrecisionName, start
 from ssdcam.detection.int8 import Calibration
 from ssdcam.detections import Detections, Image
 from ssdcam.errors import WrongUsageError
+from ssdcam.notes import note
 from ssdcam.ssd.spec import ModelSpec, Selection
+
+_FEW_PICTURES = 32  # from which on ranges miss little of what later pictures hold
 
 CALIBRATION_PICTURES = 300
 """How many pictures int8's ranges are chosen on at most; more make it no better."""
@@ -96,7 +99,7 @@ def load(
 def calibration_batch(pictures: Iterable[Image], spec: ModelSpec) -> NDArray[np.uint8]:
     """The first of some pictures as a batch ``(N, H, W, 3)`` to choose int8's ranges on.
 
-    They are taken one by one, as together they may be larger than memory.
+    They are taken one by one, as together they may be larger than memory. That there are few is said in a line.
 
     Raises:
         WrongUsageError: there are none.
@@ -104,6 +107,9 @@ def calibration_batch(pictures: Iterable[Image], spec: ModelSpec) -> NDArray[np.
     slots = [prepare([picture], spec.input_size) for picture in islice(pictures, CALIBRATION_PICTURES)]
     if not slots:
         raise WrongUsageError("precision int8: there is no picture to choose its ranges on")
+    if len(slots) < _FEW_PICTURES:
+        pictures_there = "1 picture" if len(slots) == 1 else f"{len(slots)} pictures"
+        note(f"precision int8: its ranges may be poor, chosen on {pictures_there} only: some hundred are best")
     return np.concatenate(slots)
 
 
@@ -182,13 +188,13 @@ class Detector:
             The image's detections, or a list of each image's; the same whatever else is in the batch.
 
         Raises:
-            ValueError: an image has another type or shape, or no pixels.
+            TypeError: an image is no array, such as the name of a file.
+            ValueError: an image has another type of numbers or another shape, or no pixels, or is missing.
         """
-        if images is None:
-            raise ValueError("an image is missing: cv2.imread gives None for what it cannot read")
-        if isinstance(images, np.ndarray):
-            return self._detect([images])[0]
-        return self._detect(images) if images else []
+        if isinstance(images, Collection) and not isinstance(images, np.ndarray | str | bytes):
+            return self._detect(images) if len(images) else []
+        _check(images)
+        return self._detect([images])[0]
 
     def _detect(self, images: Sequence[Image]) -> list[Detections]:
         return self.decode(self.infer(self.prepare(images)), [image.shape[:2] for image in images])
@@ -233,12 +239,23 @@ def prepare(images: Sequence[Image], input_size: tuple[int, int]) -> NDArray[np.
     The paper's way: the whole image is stretched to the input, bilinearly, with no border.
 
     Raises:
-        ValueError: an image is no uint8 ``(height, width, 3)`` array, or has no pixels.
+        TypeError: an image is no array.
+        ValueError: an image is no uint8 ``(height, width, 3)`` array, or has no pixels, or is missing.
     """
     height, width = input_size
     batch = np.empty((len(images), height, width, 3), np.uint8)
     for slot, image in zip(batch, images, strict=True):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(f"an image must be uint8 (height, width, 3), not {image.dtype} {image.shape}")
+        _check(image)
         cv2.resize(np.ascontiguousarray(image), (width, height), dst=slot, interpolation=cv2.INTER_LINEAR)
     return batch
+
+
+def _check(image: object) -> None:
+    """That something is an image; see :func:`prepare`."""
+    if image is None:
+        raise ValueError("an image is missing: cv2.imread gives None for what it cannot read")
+    if not isinstance(image, np.ndarray):
+        shown = f"{type(image).__name__} {image!r:.80}" if isinstance(image, str | Path) else type(image).__name__
+        raise TypeError(f"an image must be an array as cv2.imread reads it, uint8 (height, width, 3), not {shown}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"an image must be uint8 (height, width, 3), not {image.dtype} {image.shape}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from ssdcam.notes import note
 
 Made = TypeVar("Made")
 Ready = TypeVar("Ready")
+
+# Seconds after which a part that nobody finished is a killed process'. Writing takes a moment; a lock would not do, as
+# engines open their files themselves, and not every file system has locks.
+_LEFT_BEHIND = 24 * 3600
 
 _OF_THE_NETWORK = ("architecture", "options", "input_size", "normalisation")
 
@@ -85,6 +90,7 @@ def prepared(form: Form[Made, Ready], name: str, make: Callable[[], Made]) -> Re
 
 def _keep(form: Form[Made, Ready], name: str, made: Made) -> None:
     form.folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(form)
     part = form.folder / f"{name}.{token_hex(4)}{form.suffixes[-1]}"
     try:
         form.write(made, part)
@@ -93,6 +99,15 @@ def _keep(form: Form[Made, Ready], name: str, made: Made) -> None:
     finally:
         for suffix in form.suffixes:
             part.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def _remove_leftovers(form: Form[Made, Ready]) -> None:
+    """Remove what killed processes were writing; the parts of those that write now are younger."""
+    parts = [".ssdcam-*.part", *(f"*.{'[0-9a-f]' * 8}{suffix}" for suffix in form.suffixes)]
+    for part in (path for pattern in parts for path in form.folder.glob(pattern)):
+        with suppress(OSError):  # another process was faster, or it is not ours
+            if time.time() - part.stat().st_mtime > _LEFT_BEHIND:
+                part.unlink()
 
 
 def check_boxes(default_boxes: int, predicted: int) -> None:

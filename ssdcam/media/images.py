@@ -12,7 +12,7 @@ import numpy as np
 
 from ssdcam.detections import Image
 from ssdcam.errors import ImageError
-from ssdcam.files import exists, is_folder, same_file, write_whole
+from ssdcam.files import exists, is_folder, same_file, write_whole, writing
 from ssdcam.media.outputs import check_targets
 
 SUFFIXES = frozenset(".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
@@ -135,10 +135,8 @@ def write_image(path: Path, image: Image) -> None:
         done = False
     if not done:
         raise ImageError(f"{path}: OpenCV cannot write such a picture of {image.shape[1]}x{image.shape[0]}")
-    try:
+    with writing(path, ImageError):
         write_whole(path, encoded.tobytes())
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 @dataclass(frozen=True)

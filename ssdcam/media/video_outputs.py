@@ -41,6 +41,11 @@ class VideoJob:
         """Whether an earlier run began it and did not come to its end, or another one is at it."""
         return self.in_folder and self.target is not None and exists(marker_of(self.target))
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether an earlier run was killed while it wrote it, and none is at it now."""
+        return self.target is not None and exists(marker_of(self.target)) and not is_claimed(self.target)
+
     def made_with(self, comment: str) -> bool:
         """Whether the output that is there bears this comment, which stands for the options that it was made with."""
         return self.target is not None and read_comment(self.target) == comment

@@ -13,7 +13,7 @@ microsecond). What a format loses beyond that:
 """
 
 from ssdcam.records.coco import read_coco_results
-from ssdcam.records.formats import open_records, read_records
+from ssdcam.records.formats import open_records, read_records, records_place
 from ssdcam.records.record import Record, from_json, to_json, to_line
 from ssdcam.records.writer import RecordWriter
 
@@ -24,6 +24,7 @@ __all__ = [
     "open_records",
     "read_coco_results",
     "read_records",
+    "records_place",
     "to_json",
     "to_line",
 ]

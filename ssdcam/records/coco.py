@@ -9,20 +9,17 @@ frames have ``frame`` and ``time`` as well.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from io import FileIO
 from itertools import count
-from os import fsync
 from pathlib import Path
-from secrets import token_hex
 from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 from ssdcam import json_fields as fields
 from ssdcam.errors import RecordError
+from ssdcam.files import write_whole
 from ssdcam.records.disk import append_whole, check_place, reading, writing
 from ssdcam.records.jsontext import dump, parse
 from ssdcam.records.record import Found, Record, detections_of, found_from_json, from_json, to_line
@@ -56,7 +53,7 @@ class CocoWriter(RecordWriter):
         if self._waiting.closed:
             return
         with writing(self._path), self._waiting:
-            _write_through(self._path, _coco_text(self._waiting, self._labels))
+            write_whole(self._path, (text.encode() for text in _coco_text(self._waiting, self._labels)))
 
 
 def read_coco(path: Path) -> Iterator[Record]:
@@ -135,22 +132,6 @@ def _annotation(annotation_id: int, image_id: int, found: Mapping[str, Any]) -> 
         "area": round(width * height, 2),
         "iscrowd": 0,
     }
-
-
-def _write_through(path: Path, pieces: Iterable[str]) -> None:
-    """Write a file whole or not at all, without having it in memory."""
-    part = path.with_name(f".ssdcam-{token_hex(6)}.part")
-    try:
-        with part.open("x", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-            file.flush()
-            fsync(file.fileno())
-        with suppress(FileNotFoundError):
-            shutil.copymode(path, part)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> Any:

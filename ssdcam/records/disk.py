@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from ssdcam import files
 from ssdcam.errors import RecordError
 from ssdcam.files import exists, is_folder, lock
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> AbstractContextManager[None]:
     """Turn an ``OSError`` inside into a ``RecordError`` that names the file and the reason."""
-    try:
-        yield
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return files.writing(path, RecordError)
 
 
 @contextmanager

@@ -39,6 +39,16 @@ _FOLDERS = {
 }
 
 
+def records_place(target: str | Path) -> tuple[Path, bool]:
+    """Where a target's records go: a path, and whether it is a folder.
+
+    Raises:
+        WrongUsageError: the target is no place for records.
+    """
+    form, path = _resolved(target)
+    return path, form in _FOLDERS.values()
+
+
 def open_records(target: str | Path, *, labels: Sequence[str]) -> RecordWriter:
     """Start writing records.
 

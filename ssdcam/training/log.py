@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ssdcam.errors import TrainingError, UnavailableError
-from ssdcam.files import write_whole
+from ssdcam.files import write_whole, writing
 from ssdcam.plotting import new_figure, write_figure
 from ssdcam.training.run_folder import LOG
 
@@ -43,7 +42,7 @@ class Log:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        with _writing(self._path):
+        with writing(self._path, TrainingError):
             write_whole(self._path, text.getvalue().encode())
         self._board = self._open_board(step)
 
@@ -53,7 +52,7 @@ class Log:
         except ImportError as error:  # not there, or not of a version that torch knows
             log.info("no log for TensorBoard: %s", error)
             return None
-        with _writing(self._folder / "tensorboard"):
+        with writing(self._folder / "tensorboard", TrainingError):
             # What an interrupted run wrote after this step comes again here too.
             return SummaryWriter(str(self._folder / "tensorboard"), purge_step=step + 1 if step else None)
 
@@ -65,7 +64,7 @@ class Log:
         """
         texts = {name: f"{row[name]:.6g}" if name in row else "" for name in COLUMNS}
         self.rows.append(texts)
-        with _writing(self._path):
+        with writing(self._path, TrainingError):
             with self._path.open("a", newline="") as file:
                 csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(texts)
             if self._board:
@@ -81,15 +80,6 @@ class Log:
         if self._board:
             self._board.close()
         draw_curves(self.rows, self._folder / "curves.png")
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """A full disk, told as something that a user can act on."""
-    try:
-        yield
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def read_log(path: Path) -> list[dict[str, str]]:

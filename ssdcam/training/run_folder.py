@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from ssdcam.errors import TrainingError
-from ssdcam.files import write_whole
+from ssdcam.files import write_whole, writing
 
 STATE, PREVIOUS = "resume.pt", "resume.previous.pt"
 LOG = "log.csv"
@@ -27,12 +27,10 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     memory = io.BytesIO()
     torch.save(state, memory)
     path = folder / STATE
-    try:
+    with writing(path, TrainingError):
         if path.exists():
             path.replace(folder / PREVIOUS)  # killed here, the run goes on from the one before
         write_whole(path, memory.getbuffer())
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:

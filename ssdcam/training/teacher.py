@@ -45,13 +45,11 @@ class Teacher:
 
     @torch.no_grad()
     def scores(self, images: Tensor) -> Tensor:
-        """What it sees in normalised images ``(B, 3, H, W)``.
+        """What it sees in normalised images ``(B, 3, H, W)``, computed at the precision of the context.
 
         Returns:
             float ``(B, N, C)`` by the student's classes, 0 to 1, and -1 for classes that it does not know.
         """
-        with torch.autocast(images.device.type, torch.bfloat16):
-            _, raw_scores = self._network(images)
-        raw_scores = raw_scores.float()
+        raw_scores = self._network(images)[1].float()
         every = F.softmax(raw_scores, dim=2) if self._spec.score_function == "softmax" else raw_scores.sigmoid()
         return every[..., self._columns].masked_fill(~self._covered, -1)

@@ -273,7 +273,7 @@ class Trainer:
         images = self._normalise(pixels)
         with reduced(self._device, self._precision):
             locations, raw_scores = model(images)
-        soft = self._teacher.scores(images) if self._teacher else None
+            soft = self._teacher.scores(images) if self._teacher else None
         return multibox_loss(locations, raw_scores, targets, self._defaults, self.spec, self.settings.loss, soft)
 
     def checkpoint(self) -> Checkpoint:

@@ -28,9 +28,9 @@ def test_engines_are_tried_on_the_devices_that_they_have() -> None:
 
 
 def test_what_is_asked_for_is_tried() -> None:
-    assert combinations(["torch", "torch"], ["fp16", "int4"], ["cpu"]) == [
+    assert combinations(["torch", "torch"], ["fp16", "int8"], ["cpu"]) == [
         Combination("torch", "fp16", "cpu"),
-        Combination("torch", "int4", "cpu"),
+        Combination("torch", "int8", "cpu"),
     ]
     assert combinations([BASELINE], ["fp16"], ["cpu"]) == [Combination(BASELINE, "fp32", "cpu")]
     assert combinations(["openvino"], ["fp32"], ["cuda:0"]) == [Combination("openvino", "fp32", "cuda:0")]
@@ -39,3 +39,8 @@ def test_what_is_asked_for_is_tried() -> None:
 def test_unknown_engine() -> None:
     with pytest.raises(WrongUsageError, match="engine 'tensorrt' is none of torch-eager, torch"):
         combinations(["tensorrt"], None, ["cpu"])
+
+
+def test_unknown_precision() -> None:
+    with pytest.raises(WrongUsageError, match="precision 'int4' is none of auto, fp32, fp16, bf16, int8"):
+        combinations(["torch"], ["fp32", "int4"], ["cpu"])

@@ -97,7 +97,7 @@ def test_ratios_and_shares(everything: dict[str, Any]) -> None:
 def test_a_video_a_table_and_a_plot(tmp_path: Path) -> None:
     video, plot = make_video(tmp_path / "in.mp4", range(10)), tmp_path / "bars.png"
     done = ssdcam(
-        "bench", video, *TINY, *QUICK, "--engines", "torch", "--precisions", "fp32,fp13", "--batch", "1", "--device",
+        "bench", video, *TINY, *QUICK, "--engines", "torch", "--precisions", "fp32,int8", "--batch", "1", "--device",
         "cpu", "--plot", plot,
     )  # fmt: skip
     assert done.code == 0
@@ -107,7 +107,7 @@ def test_a_video_a_table_and_a_plot(tmp_path: Path) -> None:
         sum(line.startswith("torch ") and " fp32 " in line for line in lines) == 4
     )  # network, detection, start, video
     assert any(str(video) in line for line in lines)
-    assert any(line.startswith("not here: torch fp13 cpu: precision 'fp13' is none of") for line in lines)
+    assert any(line.startswith("not here: torch int8 cpu: precision 'int8' is none of") for line in lines)
     assert cv2.imread(str(plot)) is not None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bars.png", "in.mp4"]
     again = ssdcam("bench", video, *TINY, "--plot", plot)
@@ -148,6 +148,7 @@ def test_a_checkpoint_without_the_pipeline(tiny_model: Path, tmp_path: Path) -> 
         (["nosuch.mp4", "--no-pipeline"], 2, "--no-pipeline"),
         (["--engines", "torch,tensorrt"], 2, "engine 'tensorrt' is none of torch-eager, torch"),
         (["--engines", ","], 2, "names nothing"),
+        (["--precisions", "fp32,fp13"], 2, "precision 'fp13' is none of auto, fp32, fp16, bf16, int8"),
         (["--arch", "yolo"], 2, "'yolo' is none of ssd300-vgg16"),
         (["--arch", "ssd300-vgg16", "-m", "video.mp4"], 2, "either it or -m"),
         (["--input-size", "96"], 2, "for --arch"),

@@ -86,7 +86,8 @@ class TestRealDetector:
 
     @pytest.mark.slow
     def test_all_of_val(self, shared: Path, coco_tflite: Path) -> None:
-        result = figures(ssdcam("eval", shared / "data/voc", "-m", coco_tflite, "--device", "cpu", "--json"))
+        options = ["-m", coco_tflite, "--device", "cpu", "--precision", "fp32"]  # in bf16 it is .5338
+        result = figures(ssdcam("eval", shared / "data/voc", *options, "--json"))
         assert result["map"] == pytest.approx(0.5350, abs=5e-4)
         assert result["images"] == 1002
 

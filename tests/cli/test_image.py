@@ -419,7 +419,7 @@ class TestPaths:
         assert objects
         for line in objects:
             assert re.fullmatch(r"  (ant|bee|cat)  (0\.9\d|1\.00)  x \d+-\d+  y \d+-\d+", line)
-        assert lines[-1] == f"{len(objects)} objects in 2 pictures; annotated copies are in out"
+        assert lines[-1] == f"{len(objects)} objects in 2 pictures; wrote out"
 
     def test_a_pattern_through_too_many_folders_is_told(self, tmp_path: Path, image: ImageCommand) -> None:
         pictures.photo(tmp_path / "one.jpg")
@@ -448,7 +448,7 @@ class TestPaths:
             (["--crops", ""], "error: Invalid value for '--crops': an empty name is no folder"),
             (["-o", "new.json", "--records", "new.json"], "error: new.json: two outputs cannot have one name"),
             (["--crops", "new.json", "--records", "./new.json"], "error: new.json: two outputs cannot have one name"),
-            (["--crops", "folder", "--records", "folder"], "error: folder: two outputs cannot have one name"),
+            (["--crops", "folder", "--records", "folder"], "error: 'folder' is no place for records"),
         ],
     )
     def test_names_that_are_no_places(
@@ -607,10 +607,14 @@ class TestOutputThatCannotBeWritten:
         assert len(run.records) == 2
         assert [path.name for path in (tmp_path / "out").rglob("*.*")] == ["b.png"]
 
-    def test_no_place_for_a_folder(self, photos: Path, image: ImageCommand) -> None:
-        run = image(photos / "a.jpg", "-o", photos / "b.png" / "out", "--json")
+    def test_no_place_for_a_folder_below_it(self, photos: Path, image: ImageCommand) -> None:
+        (photos / "out").mkdir()
+        (photos / "out/deeper").write_text("no folder")
+        (photos / "in/deeper").mkdir(parents=True)
+        pictures.photo(photos / "in/deeper/d.jpg")
+        run = image("in/**/*.jpg", "-o", "out", "--json", cwd=photos)
         assert run.code == 1
-        assert run.complaints == [f"error: {photos}/b.png/out/a.jpg: its folder cannot be made: Not a directory"]
+        assert run.complaints == ["error: out/deeper/d.jpg: its folder cannot be made: File exists"]
 
 
 class TestStdout:

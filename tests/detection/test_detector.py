@@ -160,8 +160,26 @@ class TestImages:
                 tiny.detect(argument)
 
     def test_that_could_not_be_read(self, tiny: Detector) -> None:
-        with pytest.raises((TypeError, ValueError)):
-            tiny.detect(None)  # type: ignore[call-overload]
+        for argument in (None, [None]):
+            with pytest.raises(ValueError, match=r"cv2\.imread gives None"):
+                tiny.detect(argument)  # type: ignore[call-overload]
+
+    @pytest.mark.parametrize(
+        ("argument", "shown"),
+        [
+            ("x.jpg", "str 'x.jpg'"),
+            ("", "str ''"),
+            (Path("x.jpg"), "Path"),
+            (b"\xff\xd8", "bytes"),
+            (5, "int"),
+            (iter([]), "list_iterator"),
+        ],
+        ids=str,
+    )
+    def test_that_are_no_arrays(self, argument: Any, shown: str, tiny: Detector, photos: list[Image]) -> None:
+        for images in (argument, [argument], (photos[0], argument)):
+            with pytest.raises(TypeError, match=r"an array as cv2\.imread reads it.*not .*" + shown):
+                tiny.detect(images)
 
     @pytest.mark.parametrize(
         "view",

@@ -13,14 +13,17 @@ import pytest
 
 import ssdcam
 from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.cli import console
 from ssdcam.detection import int8
+from ssdcam.detection.detector import calibration_batch
 from ssdcam.detection.engine import Engine
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration
 from ssdcam.errors import UnavailableError, WrongUsageError
+from ssdcam.notes import NOTE
 
 from .. import pictures
-from ..cli.running import INSTALLED, run
+from ..cli.running import INSTALLED, one_line, run
 
 NEEDED = {"openvino": ["openvino"], "onnxruntime": ["onnxruntime", "onnxscript"]}
 
@@ -107,10 +110,22 @@ def test_in_the_command_line(name, tmp_path, tiny_model):
     assert record.startswith('{"source"')
     assert modules == "nncf torch"
     assert "damaged.jpg: is damaged" in said
+    assert "note: precision int8: its ranges may be poor, chosen on 3 pictures only: some hundred are best\n" in said
     assert f"{name}: preparing this network" in said
     assert "nncf" not in said.lower()
     assert image() == ([record, ""], "")
     assert not list((tmp_path / "user").rglob("*"))
+
+
+def test_few_pictures_are_told_of(tiny_model, caplog, monkeypatch):
+    """From 32 on they are taken as they are."""
+    monkeypatch.setattr(console.log, "propagate", True)
+    spec = ssdcam.load(tiny_model, device="cpu").spec
+    for count, said in ((1, "on 1 picture only"), (31, "on 31 pictures only"), (32, None)):
+        caplog.clear()
+        with caplog.at_level(NOTE, console.log.name):
+            calibration_batch([pictures.noise(30, 30, 1)] * count, spec)
+        assert said in one_line(caplog.text) if said else not caplog.text
 
 
 def test_what_is_refused(tmp_path, tiny_model):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import import_module
@@ -28,8 +30,10 @@ from ssdcam.ssd.architectures import ARCHITECTURES, build_network, new_spec
 from ssdcam.ssd.spec import NmsFigures, Normalisation, Selection
 
 from .. import pictures
+from ..cli.commands import ssdcam as ssdcam_here
 
 NEEDED = {"openvino": ["openvino"], "onnxruntime": ["onnxruntime", "onnxscript"]}
+FORMS = {"openvino": (".bin", ".xml"), "onnxruntime": (".onnx",)}
 MAKERS = {
     "openvino": "ssdcam.detection.openvino_engine._convert",
     "onnxruntime": "ssdcam.detection.onnxruntime_engine.to_onnx",
@@ -194,6 +198,41 @@ def test_a_network_is_prepared_once_and_told_of(name, tiny_checkpoint, batch, tm
     assert not caplog.text
     assert_same(first, again)
     assert not [*tmp_path.glob("**/*.*.xml"), *tmp_path.glob("**/*.*.onnx")]  # nothing half-written
+
+
+@pytest.mark.skipif(os.name != "posix", reason="nobody is killed so on Windows")
+def test_what_a_killed_process_was_writing_is_removed(name, tiny_model, tmp_path):
+    """By a later run of the command line that prepares a network, once it is a day old."""
+    code = (
+        "import os, signal, sys, ssdcam\n"
+        f"from ssdcam.detection import {name}_engine as module\n"
+        "write = module._write\n"
+        "def dying(*what): write(*what); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "module._write = dying\n"
+        "ssdcam.load(sys.argv[1], engine=sys.argv[2], device='cpu')"
+    )
+    environment = {**os.environ, "SSDCAM_HOME": str(tmp_path)}
+
+    def killed() -> set[Path]:
+        before = set(tmp_path.rglob("*"))
+        done = subprocess.run([sys.executable, "-c", code, str(tiny_model), name], env=environment)
+        assert done.returncode == -signal.SIGKILL
+        return {path for path in set(tmp_path.rglob("*")) - before if path.is_file()}
+
+    old = killed() | {tmp_path / name / ".ssdcam-0123456789abcdef.part"}
+    (tmp_path / name / ".ssdcam-0123456789abcdef.part").touch()
+    for path in old:
+        os.utime(path, times=(time.time() - 2 * 24 * 3600,) * 2)
+    young = killed()
+    assert len(old) - 1 == len(young) == len(FORMS[name])
+
+    cv2.imwrite(str(tmp_path / "a.png"), pictures.noise(90, 120, 1))
+    line = ("image", tmp_path / "a.png", "-m", tiny_model, "--engine", name, "--device", "cpu", "--json")
+    done = ssdcam_here(*line, env={"SSDCAM_HOME": str(tmp_path)})
+    assert (done.code, done.complaints) == (0, [])
+    assert not [path for path in old if path.exists()]
+    assert all(path.exists() for path in young), "they may be another process'"
+    assert len([path for path in (tmp_path / name).iterdir() if path.suffix in FORMS[name]]) == 2 * len(young)
 
 
 @pytest.mark.parametrize("content", [b"", b"<?xml", b"\x08\x0a" * 5000, None])

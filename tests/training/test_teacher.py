@@ -57,7 +57,7 @@ def test_what_is_not_labelled_is_learnt_from_the_teacher(dogs, coco_tflite, tmp_
     for column, name in enumerate(LABELS[:2]):
         own = seen[..., names.index(name) + checkpoint.spec.background]
         assert own.max() > 0.5
-        torch.testing.assert_close(scores[..., column], own, atol=0.05, rtol=0)  # the teacher runs in bf16
+        torch.testing.assert_close(scores[..., column], own)
     assert (scores[..., 2] == -1).all()
 
     # Focal loss with a soft target, of people alone: dogs are labelled, and of unicorns nobody says anything.
@@ -96,6 +96,19 @@ def test_a_run_with_a_teacher(data, coco_tflite, tmp_path, capsys):
     assert "2 steps over 4 photos" in capsys.readouterr().out
     checkpoint = load_checkpoint(tmp_path / "run/best.safetensors")
     assert checkpoint.spec.labels == ("dog", "person")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_teacher_computes_in_the_run_s_precision(precision, data, coco_tflite, tmp_path, monkeypatch):
+    scores, computed = Teacher.scores, set()
+
+    def watched(self, images):
+        computed.add(self._network(images)[1].dtype)
+        return scores(self, images)
+
+    monkeypatch.setattr(Teacher, "scores", watched)
+    assert train(data, coco_tflite, tmp_path / "run", "--precision", precision) == 0
+    assert computed == {{"fp32": torch.float32, "bf16": torch.bfloat16}[precision]}
 
 
 def test_a_student_with_softmax_scores_is_refused(data, coco_tflite, tmp_path, caplog, monkeypatch):

@@ -1,0 +1,64 @@
+"""Kinds of values that options take, beyond click's own."""
+
+from __future__ import annotations
+
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ssdcam.files import not_a_folder
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+    """A time: seconds, or minutes and hours before them."""
+
+    name = "T"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """From text to seconds."""
+        if isinstance(value, float):
+            return value
+        try:
+            parts = [float(part) for part in str(value).split(":")]
+            if len(parts) > 3 or not all(0 <= part < inf for part in parts) or any(part >= 60 for part in parts[1:]):
+                raise ValueError
+        except ValueError:
+            self.fail(f"{value!r} is no time such as 12.5, 1:30 or 1:02:03", param, ctx)
+        total = 0.0
+        for part in parts:
+            total = total * 60 + part
+        return total
+
+
+class Number(click.FloatRange):
+    """A number in a range, and neither infinite nor none, which a plain range lets through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """From text to a number."""
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return number
+
+
+def whole(least: int, most: int = 1_000_000_000) -> click.IntRange:
+    """A whole number; one beyond what anybody counts is a slip, and would only fill memory."""
+    return click.IntRange(least, most)
+
+
+class Folder(click.Path):
+    """A folder, there or to be made; an empty name, as of a variable that is not set, is none."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See :meth:`click.ParamType.convert`."""
+        if value == "":
+            self.fail("an empty name is no folder", param, ctx)
+        folder = Path(super().convert(value, param, ctx))  # type: ignore[arg-type]  # never bytes
+        if (above := not_a_folder(folder)) is not None:
+            self.fail(f"{folder}: cannot be made, as {above} is no folder", param, ctx)
+        return folder
