@@ -10,7 +10,7 @@ from importlib import import_module
 
 import click
 
-from ssdcam import __version__
+from ssdcam import __version__, memory
 from ssdcam.cli import console, stopping
 from ssdcam.errors import SsdcamError, WrongUsageError
 
@@ -60,9 +60,14 @@ def ssdcam(ctx: click.Context) -> None:
         ctx.exit(2)
 
 
+# What takes less memory when it is smaller.
+_THRIFTY = ("--batch", "--input-size", "--workers", "--memory")
+
+
 def run(arguments: list[str]) -> int:
     """Run a command line and turn however it ends into an exit code and at most one line for the user."""
     console.hide_passwords(arguments)
+    context: click.Context | None = None
     try:
         # click.Group.main would do the same, but end a closed stdout with exit code 1.
         with ssdcam.make_context("ssdcam", arguments) as context:
@@ -88,6 +93,8 @@ def run(arguments: list[str]) -> int:
         # C++ makes this of a stop, too.
         return stopping.code() or _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
     except Exception as error:
+        if memory.ran_out(error):
+            return _failed(error, 1, f"too little memory: {_thrift(context)}")
         if isinstance(error, OSError) and error.filename is None and error.errno in _OF_STDOUT:
             console.abandon_stdout()
             return _failed(error, 1, f"standard output: cannot be written: {error.strerror}")
@@ -96,6 +103,16 @@ def run(arguments: list[str]) -> int:
             return _failed(error, 1, f"{where}{error.strerror}")
         return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
     return 0
+
+
+def _thrift(context: click.Context | None) -> str:
+    """What to do where a command ran out of memory."""
+    command = ssdcam.get_command(context, context.invoked_subcommand or "") if context else None
+    there = {name for parameter in (command.params if command else []) for name in parameter.opts}
+    options = [name for name in _THRIFTY if name in there]
+    if not options:
+        return "smaller pictures or a smaller network take less"
+    return f"a smaller {' or '.join(filter(None, (', '.join(options[:-1]), options[-1])))} takes less"
 
 
 def _failed(error: Exception, code: int, line: str | None = None) -> int:
