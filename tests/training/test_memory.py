@@ -65,7 +65,7 @@ def test_a_batch_that_cannot_fit(machine: None) -> None:
 
 
 def test_one_photo_that_cannot_fit(machine: None) -> None:
-    large = new_spec("ssd300-vgg16", ("a",), input_size=(4096, 4096))
+    large = new_spec("ssd300-vgg16", ("a",), input_size=(3072, 3072))
     with pytest.raises(WrongUsageError, match=r"--batch 1: takes .* a smaller --input-size takes less"):
         train_setup.check_memory(large, replace(CPU, batch=1), 1)
 
