@@ -253,12 +253,12 @@ def test_what_the_system_refuses_is_not_laid_at_the_door_of_stdout(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refused(context: object) -> None:
-        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(command_line.ssdcam, "invoke", refused)
     monkeypatch.setattr(console.log, "propagate", True)
     assert command_line.run(["doctor"]) == 1
-    assert caplog.messages == ["Cannot allocate memory"]
+    assert caplog.messages == ["Too many open files"]
 
 
 def test_a_question_is_asked_on_stderr(folder: Path) -> None:

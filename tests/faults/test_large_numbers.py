@@ -157,7 +157,7 @@ def test_the_top_of_a_range(name: str, option: str, value: str, furnished: Path,
 
 def look(arguments: list[str], said: Said | None) -> None:
     """That it did what it was told, or said in a line why not."""
-    print(f"{' '.join(arguments)}: {said or 'still at work'}")
+    print(f"{' '.join(arguments)}: {f'{said.code} {said.err[:500]!r}' if said else 'still at work'}")
     if said is not None:
         check(arguments, said)
         errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
