@@ -1,4 +1,4 @@
-"""Memory that runs out: how one knows it, and how much there is. On the ground floor: standard library only."""
+"""Memory that runs out: how one knows it, and how much there is. On the ground floor."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ _SAID = re.compile(
 
 _DEEPEST = 10
 
+_LARGEST_PICTURE = 3 * 2**28  # bytes, as OpenCV reads pictures of 2^28 pixels at most
+
 
 def ran_out(error: BaseException | None) -> bool:
     """Whether an error, or what it comes from, is that there was too little memory."""
@@ -29,6 +31,17 @@ def ran_out(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
+
+
+def why_unreadable() -> str:
+    """What to say of a picture that OpenCV does not read: it tells neither damage nor a lack of memory."""
+    import numpy as np
+
+    try:
+        np.empty(_LARGEST_PICTURE, np.uint8)
+    except MemoryError:
+        return "is damaged, no picture that OpenCV can read, or too large for the memory that is left"
+    return "is damaged, or no picture that OpenCV can read"
 
 
 @dataclass(frozen=True)

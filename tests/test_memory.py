@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from ssdcam.cli import command_line, console
-from ssdcam.errors import DatasetError
+from ssdcam.errors import DatasetError, ImageError
+from ssdcam.media.images import read_image
 from ssdcam.memory import Memory, memory, ran_out
 
 # More than any machine has addresses for, in bytes; OpenCV counts rows and columns in 32 bits.
@@ -140,3 +141,14 @@ def test_this_machine() -> None:
     there = memory()
     assert there
     assert 0 < there.free <= there.total
+
+
+def test_a_picture_that_memory_does_not_hold_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match="is damaged, or no picture that OpenCV can read"):
+        read_image(tmp_path / "a.png")
+    monkeypatch.setattr("ssdcam.memory._LARGEST_PICTURE", FAR_TOO_MUCH)
+    with pytest.raises(ImageError, match="or too large for the memory that is left"):
+        read_image(tmp_path / "a.png")
