@@ -22,7 +22,7 @@ import numpy as np
 import psutil
 import pytest
 
-from ssdcam.cli.options import Seconds
+from ssdcam.cli.options import MOST, Number, Seconds
 
 from ..media.sources.videos import make_video
 from .command_lines import commands
@@ -41,7 +41,6 @@ MEMORY = 4 * 2**30
 # Being still at work counts as fine after so many seconds, of a processor or of the clock; a guard for what follows.
 BUSY, LONG, GUARD = 20.0, 150.0, 600.0
 
-LARGEST_WHOLE = 10**9
 LARGEST = sys.float_info.max
 
 LINES = {
@@ -70,15 +69,15 @@ def top(parameter: click.Parameter) -> str | None:
     """The largest number that an option takes; None if it takes none."""
     kind = parameter.type
     if isinstance(kind, click.IntRange):
-        return str(LARGEST_WHOLE if kind.max is None else kind.max)
+        return str(MOST if kind.max is None else kind.max)
     if isinstance(kind, click.FloatRange):
         if kind.max is None:
-            return str(LARGEST)
+            return str(MOST if isinstance(kind, Number) else LARGEST)
         return str(kind.max * (1 - 2**-50)) if kind.max_open else str(kind.max)
     if isinstance(kind, Seconds):
-        return str(LARGEST_WHOLE)
+        return str(MOST)
     if isinstance(kind, click.types.IntParamType):
-        return str(LARGEST_WHOLE)
+        return str(MOST)
     return str(LARGEST) if isinstance(kind, click.types.FloatParamType) else None
 
 
