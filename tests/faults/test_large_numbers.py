@@ -56,8 +56,8 @@ LINES = {
 
 # Options of texts that hold numbers, at the top of what is taken; None is for texts of other kinds.
 TEXTS = {
-    ("webcam", "size"): "16384x16384",
-    ("webcam", "reconnect"): str(LARGEST),
+    ("webcam", "size"): "99999x99999",
+    ("webcam", "reconnect"): "999999999",
     ("bench", "batch"): "4096",
     ("train", "arch_options"): None,
     ("bench", "arch_options"): None,
