@@ -79,7 +79,7 @@ def command(video: Path, folder: Path, how: list[object], max_frames: int | None
 # Runs the first command to warm up, then it and the second one, and says how many seconds these took.
 COMMANDS = """
 import json, sys, time
-from ssdcam.cli.main import run
+from ssdcam.cli.command_line import run
 one, every = json.loads(sys.argv[1])
 seconds = []
 for arguments in (one, one, every):

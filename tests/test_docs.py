@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import click
 import pytest
 
-from ssdcam.cli.main import ssdcam
+from ssdcam.cli.command_line import ssdcam
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

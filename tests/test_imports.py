@@ -20,7 +20,7 @@ ROOT = Path(ssdcam.__file__).parent
 
 # Ground up. A room may import rooms of lower floors, and itself.
 FLOORS = [
-    {"addresses", "errors", "files", "detections", "json_fields", "weights", "cache", "notes"},
+    {"addresses", "errors", "files", "detections", "json_fields", "weights", "cache", "notes", "memory"},
     {"ssd", "plotting"},
     {"records", "checkpoints"},
     {"detection"},
@@ -169,7 +169,7 @@ def test_pictures_do_without_pyav(tiny_model: Path, tmp_path: Path) -> None:
     arguments = ["image", photo, "-m", tiny_model, "-o", out, "--crops", out, "--records", tmp_path / "r.json"]
     loaded = run(
         "from importlib import import_module\n"
-        f"assert import_module('ssdcam.cli.main').run({[str(argument) for argument in arguments]}) == 0"
+        f"assert import_module('ssdcam.cli.command_line').run({[str(argument) for argument in arguments]}) == 0"
     )
     assert (out / "a.jpg").exists()
     assert "cv2" in loaded

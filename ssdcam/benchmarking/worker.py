@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ssdcam.errors import SsdcamError
+from ssdcam.memory import ran_out
 
 Answer = dict[str, Any]
 
@@ -31,7 +32,8 @@ def main() -> None:
         except SsdcamError as error:
             answer = {"error": str(error)}
         except Exception as error:  # the next request may fare better
-            answer = {"error": f"{type(error).__name__}: {error}"}
+            short = "too little memory: a smaller --batch or --input-size takes less"
+            answer = {"error": short if ran_out(error) else f"{type(error).__name__}: {error}"}
         if "asks" in answer:
             ask = answer.pop("asks")
         answers.write(json.dumps(answer) + "\n")

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ssdcam.addresses import redact
+from ssdcam.cli import stopping
 from ssdcam.notes import NOTE
 
 log = logging.getLogger("ssdcam")
@@ -55,6 +56,7 @@ def start() -> None:
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threading.excepthook = _tell_of_thread
+    sys.unraisablehook = _tell_of_dropped
     handler = _ToStderr()
     handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     log.addHandler(handler)
@@ -63,6 +65,12 @@ def start() -> None:
 def _tell_of_thread(what: threading.ExceptHookArgs) -> None:
     """A thread of a library's failed, such as TensorBoard's on a full disk: whoever needs it will notice and say so."""
     log.info("a thread failed: %s: %s", what.exc_type.__name__, what.exc_value)
+
+
+def _tell_of_dropped(what: sys.UnraisableHookArgs) -> None:
+    """An exception that cannot go on, such as a destructor's, is for programmers; a stop must be heard all the same."""
+    if not stopping.again(what.exc_value):
+        log.debug("an error was dropped: %s: %s", what.exc_type.__name__, what.exc_value)
 
 
 def _open_what_is_closed() -> None:
@@ -77,12 +85,18 @@ def _open_what_is_closed() -> None:
 
 
 def stop() -> None:
-    """Give stderr back, for what Python itself may have to say at the end."""
-    try:
-        sys.stderr.flush()
-    except OSError:  # nobody reads it any more, and Python need not try again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    """Write what is left, and give stderr back, for what Python itself may have to say at the end."""
+    flush()
     os.dup2(sys.stderr.fileno(), 2)
+
+
+def flush() -> None:
+    """Write what is left; where nobody takes it any more, Python need not try again."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def abandon_stdout() -> None:

@@ -1,137 +1,50 @@
-"""``ssdcam`` itself: the commands, and how a run ends."""
+"""How a run begins and how its process ends. What takes long to import waits until signals are heard."""
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import signal
 import sys
-from importlib import import_module
-from types import FrameType
 from typing import NoReturn
 
-import click
-
-from ssdcam import __version__
-from ssdcam.cli import completing, console
-from ssdcam.errors import SsdcamError, WrongUsageError
-
-# Each command's one-line help stands here, so that `ssdcam --help` imports no command, nor torch, nor cv2.
-_COMMANDS = {
-    "image": "Find objects in pictures.",
-    "video": "Find objects in videos.",
-    "webcam": "Find objects in what a camera or stream shows, live.",
-    "train": "Train an SSD on your own classes.",
-    "eval": "Score a detector, or records made elsewhere.",
-    "bench": "Measure what this machine does with each engine.",
-    "boxes": "Find default boxes that suit a data set.",
-    "export": "Write a detector as ONNX, OpenVINO or TorchScript.",
-    "weights": "List, download, look at and convert checkpoints.",
-    "doctor": "Say what works here, what does not, and what to do.",
-    "completion": "Print what lets a shell complete commands and options.",
-}
-
-
-_STOPPERS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-
-# What a full or broken file says that stdout leads to. Errors of other files name them or are known where they arise.
-_OF_STDOUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
-
-
-class _LazyGroup(click.Group):
-    """Imports a command's module when the command is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        command: click.Command = import_module(f"ssdcam.cli.{cmd_name}").command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
-
-
-@click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="%(prog)s %(version)s")
-@click.pass_context
-def ssdcam(ctx: click.Context) -> None:
-    """Object detection in pictures, videos and webcams with SSD, offline."""
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help(), err=True)
-        ctx.exit(2)
-
-
-class _Terminated(BaseException):
-    """SIGTERM arrived, or SIGHUP; like KeyboardInterrupt, it is nobody's error to catch. It holds the signal."""
+from ssdcam.cli import stopping
 
 
 def main() -> NoReturn:
     """Run the command line and leave with its exit code: 0 done, 1 failed, 2 wrong usage, 129, 130 and 143 stopped."""
+    stopping.leave_at_once()
+    from ssdcam.cli import command_line, completing, console
+
     if completing.VARIABLE in os.environ:
-        sys.exit(completing.answer(ssdcam))
+        sys.exit(completing.answer(command_line.ssdcam))
     console.start()
-    for number in _STOPPERS:
-        # nohup ignores SIGHUP, and is meant to. A shell ignores SIGINT for what runs behind it, and is not.
-        if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _stop)
-    code = run(sys.argv[1:])
-    for number in _STOPPERS:  # the work is done: nothing is left to say about them
-        signal.signal(number, signal.SIG_DFL)
+    try:
+        stopping.listen()
+        code = command_line.run(sys.argv[1:])
+        stopping.ignore()
+    except stopping.Stopped:  # just before or after
+        stopping.ignore()
+        code = stopping.code() or 130
     console.stop()
+    if stopping.code() or _threads_work():
+        _leave(code)
+    stopping.forget()  # the work is done: nothing is left to say about them
     sys.exit(code)
 
 
-def run(arguments: list[str]) -> int:
-    """Run a command line and turn however it ends into an exit code and at most one line for the user."""
-    console.hide_passwords(arguments)
-    try:
-        # click.Group.main would do the same, but end a closed stdout with exit code 1.
-        with ssdcam.make_context("ssdcam", arguments) as context:
-            ssdcam.invoke(context)
-        sys.stdout.flush()
-    except click.exceptions.Exit as end:
-        return end.exit_code
-    except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "ssdcam"
-        # Choices stand on lines of their own there.
-        console.log.error("%s (see %s --help)", re.sub(r"\s*\n\s*", " ", error.format_message()), path)
-        return 2
-    except WrongUsageError as error:
-        return _failed(error, 2)
-    except SsdcamError as error:
-        return _failed(error, 1)
-    except BrokenPipeError:  # whoever read stdout has enough
-        console.abandon_stdout()
-        return 0
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    except _Terminated as end:
-        return 128 + int(end.args[0])
-    except ImportError as error:  # of what cannot be done without; what can be says so itself
-        return _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
-    except Exception as error:
-        if isinstance(error, OSError) and error.filename is None and error.errno in _OF_STDOUT:
-            console.abandon_stdout()
-            return _failed(error, 1, f"standard output: cannot be written: {error.strerror}")
-        if isinstance(error, OSError) and error.strerror:  # what was not foreseen where the file is used
-            where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-            return _failed(error, 1, f"{where}{error.strerror}")
-        return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
-    return 0
+def _threads_work() -> bool:
+    """Whether threads still run that nobody waits for, such as one that a camera keeps waiting."""
+    import threading
+
+    return any(thread.daemon for thread in threading.enumerate())
 
 
-def _failed(error: Exception, code: int, line: str | None = None) -> int:
-    console.log.error("%s", line or error, exc_info=error if console.show_tracebacks() else None)
-    return code
+def _leave(code: int) -> NoReturn:
+    """End the process without tearing down Python and the libraries: while threads work, that aborts now and then."""
+    import atexit
 
+    from ssdcam.cli import console
 
-def _stop(signum: int, frame: FrameType | None) -> None:
-    """End the run, once: a second signal must not break into the closing of files, which takes a moment."""
-    for number in _STOPPERS:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt if signum == signal.SIGINT else _Terminated(signum)
+    stopping.leave_at_once(code)
+    atexit._run_exitfuncs()  # ends processes, removes temporary folders, saves what coverage has counted
+    console.flush()
+    os._exit(code)

@@ -32,19 +32,25 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic from click 
         return total
 
 
+MOST = 1_000_000_000
+"""Beyond what anybody counts: a larger number is a slip, and would only fill memory or overflow."""
+
+
 class Number(click.FloatRange):
-    """A number in a range, and neither infinite nor none, which a plain range lets through."""
+    """A number in a range, up to :data:`MOST` where it has no end, and not none, which a plain range lets through."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """From text to a number."""
         number: float = super().convert(value, param, ctx)
         if not isfinite(number):
             self.fail(f"{value!r} is no finite number", param, ctx)
+        if number > MOST:
+            self.fail(f"{value!r} is more than {MOST:,}", param, ctx)
         return number
 
 
-def whole(least: int, most: int = 1_000_000_000) -> click.IntRange:
-    """A whole number; one beyond what anybody counts is a slip, and would only fill memory."""
+def whole(least: int, most: int = MOST) -> click.IntRange:
+    """A whole number in a range."""
     return click.IntRange(least, most)
 
 

@@ -63,6 +63,7 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
     settings = train_setup.settings(start.spec, told, place)
     photos = join(datasets, labels)
     train_setup.check_batch(told.batch, len(photos))
+    train_setup.check_memory(start.spec, settings, share.world)
     with progress.bar("reading photos", len(photos)) as advance:
         store = PhotoStore(photos, int(told.memory * 1e9), advance)
     console.tell_problems([f"{problem}: left out" for problem in store.problems])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -24,18 +25,25 @@ if TYPE_CHECKING:
 _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
 
 _USUAL_BATCH = 64
+_MANY_WORKERS = 32
+
+_MOST_OF_MEMORY = 0.75  # of all there is; the rest is for photos, weights and other programs
 
 
 def check_usage(told: TrainOptions) -> None:
     """Refuse what contradicts itself, before anything is read or made.
 
     Raises:
-        WrongUsageError: two options do not go together.
+        WrongUsageError: two options do not go together, or a number is far beyond what the machine has cores for.
     """
     if told.classes is not None and told.labels is not None:
         raise WrongUsageError("--classes and --labels both say what to learn: give one")
     if told.no_augment and told.mosaic:
         raise WrongUsageError("--mosaic is augmentation: it goes not with --no-augment")
+    cores = os.cpu_count() or 1
+    most = max(_MANY_WORKERS, 4 * cores)
+    if told.workers is not None and told.workers > most:
+        raise WrongUsageError(f"--workers {told.workers} are too many for {cores} cores: pass {most} at most")
 
 
 def labels_to_learn(told: TrainOptions, datasets: Sequence[Dataset]) -> tuple[str, ...]:
@@ -74,6 +82,39 @@ def check_batch(batch: int, photos: int) -> None:
     """
     if batch > max(photos, _USUAL_BATCH):
         raise WrongUsageError(f"--batch {batch} is too large for {photos} photos: pass {max(photos, 1)} at most")
+
+
+def check_memory(spec: ModelSpec, settings: Settings, processes: int) -> None:
+    """Refuse what never fits: on a CPU the system would end the process without a word.
+
+    Args:
+        spec: the network.
+        settings: how it is trained.
+        processes: that share a batch, on this machine as far as we know.
+
+    Raises:
+        WrongUsageError: the machine has not even as much memory, swap included, as the network's layers must keep.
+    """
+    from ssdcam.detection.torch_engine import find_device
+    from ssdcam.memory import memory
+    from ssdcam.training.memory import least_memory
+    from ssdcam.training.precision import choose_precision
+
+    device, there = find_device(settings.device), memory()
+    if there is None or device.type != "cpu":
+        return
+    total = there.total + there.swap
+    reduced = choose_precision(settings.precision, device) != "fp32"
+    one = least_memory(spec, settings.freeze) // (2 if reduced else 1)
+    needed = settings.batch // processes * one
+    if needed <= _MOST_OF_MEMORY * total:
+        return
+    fits = int(_MOST_OF_MEMORY * total / one) * processes
+    advice = f"pass --batch {fits} or less" if fits else "a smaller --input-size takes less"
+    text = f"--batch {settings.batch}: takes {needed / 1e9:.0f} GB of memory or more, of {total / 1e9:.0f} GB: {advice}"
+    if needed > total:
+        raise WrongUsageError(text)
+    console.log.warning("%s", text)
 
 
 def validation(data: Sequence[Path], told: TrainOptions, labels: Sequence[str]) -> list[Dataset]:

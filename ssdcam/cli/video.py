@@ -231,11 +231,16 @@ class _Run:
 
     def process(self, job: VideoJob, show_progress: Callable[[str], None]) -> bool:
         """Run one video; False if someone quit."""
+        from ssdcam.pipeline.run import batch_that_fits
         from ssdcam.pipeline.sinks import VideoSink
 
         self._check_range(job.path)
         with ExitStack() as stack:
             source = stack.enter_context(self.open(job.path))
+            batch = batch_that_fits(self.batch, source.width, source.height)
+            if batch < self.batch:
+                text = "%s: memory does not hold enough frames of %dx%d for --batch %d: it is %d"
+                console.log.warning(text, job.path, source.width, source.height, self.batch, batch)
             sinks = [make(str(job.path)) for make in self.common]
             claim = job.claim()
             writer = None
@@ -251,7 +256,7 @@ class _Run:
                     self.look,
                     timing=self.timing,
                     stop=Event(),
-                    batch=self.batch,
+                    batch=batch,
                     tick=lambda: show_progress(str(job.path)),
                 )
             except BaseException:

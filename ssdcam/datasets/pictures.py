@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdcam.errors import ImageError
+from ssdcam.memory import why_unreadable
 
 if TYPE_CHECKING:
     from ssdcam.datasets.dataset import Dataset, Sample
@@ -152,5 +153,5 @@ def _decode(data: bytes, flags: int, path: Path) -> NDArray[np.uint8]:
     except cv2.error:
         image = None
     if image is None:
-        raise ImageError(f"{path}: is damaged, or no picture that OpenCV can read")
+        raise ImageError(f"{path}: {why_unreadable()}")
     return np.asarray(image, np.uint8)

@@ -12,6 +12,7 @@ from tempfile import TemporaryFile
 
 from ssdcam.cache import cache_folder, is_offline
 from ssdcam.diagnosis.finding import Finding, ok, problem, warning
+from ssdcam.memory import memory
 
 _CPUINFO, _MEMINFO, _CGROUP = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
@@ -68,18 +69,11 @@ def usable_cores(cgroup: Path = _CGROUP) -> float:
 
 def check_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> Iterator[Finding]:
     """How much memory there is, and how much of it is free."""
-    try:
-        rows = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        total, free = (int(rows[name].split()[0]) / 2**20 for name in ("MemTotal", "MemAvailable"))
-    except (OSError, KeyError, ValueError):
+    there = memory(meminfo, cgroup)
+    if there is None:
         yield ok("memory", "this system does not tell in a way that is known here")
         return
-    try:
-        limit = int((cgroup / "memory.max").read_text()) / 2**30
-        used = int((cgroup / "memory.current").read_text()) / 2**30
-        total, free = min(total, limit), min(free, limit - used)
-    except (OSError, ValueError):  # no such file, or no limit
-        pass
+    total, free = there.total / 2**30, there.free / 2**30
     text = f"{free:.1f} of {total:.1f} GiB are free"
     if free < _ENOUGH_MEMORY:
         yield warning("memory", text, f"close other programs: about {_ENOUGH_MEMORY:g} GiB are needed")

@@ -18,6 +18,7 @@ from ssdcam import __version__
 from ssdcam.checkpoints.checkpoint import Checkpoint, spec_to_json
 from ssdcam.detections import Image
 from ssdcam.errors import CheckpointError, ExportError, WrongUsageError
+from ssdcam.memory import ran_out
 from ssdcam.notes import note
 from ssdcam.ssd.spec import ModelSpec, Selection
 
@@ -190,6 +191,8 @@ def _save(form: Format, model: Any, part: Path, facts: Mapping[str, str], path: 
     try:
         form.save(model, part, facts)
     except RuntimeError as error:  # torch's and OpenVINO's own about a full disk
+        if ran_out(error):
+            raise
         raise ExportError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
 
 

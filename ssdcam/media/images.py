@@ -14,11 +14,10 @@ from ssdcam.detections import Image
 from ssdcam.errors import ImageError
 from ssdcam.files import exists, is_folder, same_file, write_whole, writing
 from ssdcam.media.outputs import check_targets
+from ssdcam.memory import why_unreadable
 
 SUFFIXES = frozenset(".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
 """What a folder is searched for. A file that is named is read whatever its suffix."""
-
-_UNREADABLE = "is damaged, or no picture that OpenCV can read"
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def read_image(path: Path) -> Image:
     except cv2.error as error:
         raise ImageError(f"{path}: {_cv2_reason(error)}") from error
     if image is None:
-        raise ImageError(f"{path}: {_UNREADABLE}")
+        raise ImageError(f"{path}: {why_unreadable()}")
     return np.asarray(image, np.uint8)
 
 
@@ -187,4 +186,4 @@ def _reason(error: OSError | ValueError) -> str:
 def _cv2_reason(error: cv2.error) -> str:
     if "MAX_IMAGE" in str(error):
         return "claims more pixels than the limit of 2^28, 268 million (OPENCV_IO_MAX_IMAGE_PIXELS raises it)"
-    return _UNREADABLE
+    return why_unreadable()

@@ -24,6 +24,7 @@ from ssdcam.detection.detector import Detector
 from ssdcam.detections import Detections
 from ssdcam.media.frame import Frame
 from ssdcam.media.surface import Surface
+from ssdcam.memory import memory
 from ssdcam.pipeline.channel import Channel
 from ssdcam.pipeline.timing import Timing
 
@@ -37,6 +38,19 @@ _LATER = 4
 def default_batch(device: str) -> int:
     """Frames that go through the network together on a device where nobody says otherwise."""
     return 4 if device == "cpu" else 8
+
+
+def batch_that_fits(batch: int, width: int, height: int) -> int:
+    """As many frames as that go through the network together, or fewer where frames are large for the machine's memory.
+
+    What is found does not depend on it. All frames on their way, which are four times as many and two, shall take half
+    of the memory at most, at three bytes a pixel.
+    """
+    there = memory()
+    if there is None:
+        return batch
+    frames = there.total // 2 // (3 * width * height)
+    return max(1, min(batch, (frames - 2) // 4))
 
 
 class Source(Protocol):

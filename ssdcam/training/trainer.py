@@ -160,10 +160,7 @@ class Trainer:
             TrainingError: the loss is no number, or something cannot be read or written.
         """
         with joined(self._share, self._device):
-            try:
-                return self._run()
-            except torch.OutOfMemoryError as error:
-                raise TrainingError(f"{self._device} has not memory enough: pass a smaller --batch") from error
+            return self._run()
 
     def _run(self) -> bool:
         lead = self._share.rank == 0

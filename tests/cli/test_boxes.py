@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssdcam.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from ssdcam.cli import console
+from ssdcam.cli import command_line, console
 from ssdcam.detection.detector import load
 from ssdcam.ssd.default_boxes import VOC300
 
@@ -19,8 +18,6 @@ from ..datasets import made
 from ..training.scenes import tiny
 from .running import INSTALLED, one_line, run
 from .test_train import QUICK, write_coco
-
-main_module = import_module("ssdcam.cli.main")  # the package has a function of that name
 
 TINY = ["--arch", "ssd300-mobilenet-v1", "--arch-option", "width=0.1", "--input-size", "96"]
 
@@ -42,7 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def boxes(*arguments: object) -> int:
-    return int(main_module.run(["boxes", *map(str, arguments)]))
+    return int(command_line.run(["boxes", *map(str, arguments)]))
 
 
 def test_boxes_that_a_network_learns_with(data: Path, tmp_path: Path) -> None:
@@ -116,7 +113,7 @@ def test_a_checkpoint_goes_on_with_other_boxes(data: Path, here: Path, capsys: p
     save_checkpoint(tiny(), here / "tiny.safetensors")
     assert boxes(data, "-m", "tiny.safetensors", "-o", "boxes.json") == 0
     arguments = ["-m", "tiny.safetensors", "--boxes", "boxes.json", *QUICK, "--epochs", "1", "-o", "run"]
-    assert main_module.run(["train", str(data), *arguments]) == 0
+    assert command_line.run(["train", str(data), *arguments]) == 0
     trained = load_checkpoint(here / "run/last.safetensors").spec
     assert trained.boxes.boxes_per_cell != tiny().spec.boxes.boxes_per_cell
     capsys.readouterr()
@@ -197,5 +194,5 @@ def test_files_that_train_refuses(
     text: str, complaint: str, data: Path, here: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (here / "boxes.json").write_text(text)
-    assert main_module.run(["train", str(data), *TINY, "--boxes", "boxes.json", "-o", "run"]) == 2
+    assert command_line.run(["train", str(data), *TINY, "--boxes", "boxes.json", "-o", "run"]) == 2
     assert complaint in one_line(caplog.text)

@@ -17,7 +17,7 @@ import pytest
 
 from ssdcam.checkpoints.resolve import EMBEDDED
 from ssdcam.cli import completing
-from ssdcam.cli.main import ssdcam as group
+from ssdcam.cli.command_line import ssdcam as group
 from ssdcam.ssd.architectures import ARCHITECTURES
 
 from .commands import SCRIPT, TIMEOUT, ssdcam

@@ -6,14 +6,13 @@ import errno
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
 import ssdcam as package
-from ssdcam.cli import console
+from ssdcam.cli import command_line, console
 
 from .. import pictures
 from .commands import SCRIPT, Argument, Terminal, ssdcam
@@ -254,13 +253,12 @@ def test_what_the_system_refuses_is_not_laid_at_the_door_of_stdout(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refused(context: object) -> None:
-        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        raise OSError(errno.EMFILE, "Too many open files")
 
-    main_module = import_module("ssdcam.cli.main")  # the package has a function of that name
-    monkeypatch.setattr(main_module.ssdcam, "invoke", refused)
+    monkeypatch.setattr(command_line.ssdcam, "invoke", refused)
     monkeypatch.setattr(console.log, "propagate", True)
-    assert main_module.run(["doctor"]) == 1
-    assert caplog.messages == ["Cannot allocate memory"]
+    assert command_line.run(["doctor"]) == 1
+    assert caplog.messages == ["Too many open files"]
 
 
 def test_a_question_is_asked_on_stderr(folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from hypothesis import strategies as st
 
-from ssdcam.cli.main import ssdcam
+from ssdcam.cli.command_line import ssdcam
 
 LONG = "n" * 300  # no file system takes it
 

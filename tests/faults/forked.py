@@ -6,6 +6,7 @@ is the same moment on every machine, or after a time, which also falls into the 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -163,7 +164,11 @@ def _become(request: dict[str, Any], main: Any, out: int, err: int, counted: int
             os.kill(os.getpid(), signal.SIGKILL)
         operations += 1
 
+    def note() -> None:
+        os.pwrite(counted, str(operations).encode(), 0)
+
     try:
+        atexit.register(note)  # a run that ends while threads work leaves by itself
         os.chdir(folder)
         for name in ("DISPLAY", "WAYLAND_DISPLAY"):
             os.environ.pop(name, None)
@@ -177,7 +182,7 @@ def _become(request: dict[str, Any], main: Any, out: int, err: int, counted: int
         code = end.code if isinstance(end.code, int) else 70
     finally:
         sys.stdout.flush()
-        os.pwrite(counted, str(operations).encode(), 0)
+        note()
         os._exit(code)
 
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from ssdcam.cli import console
-from ssdcam.cli.main import run
+from ssdcam.cli.command_line import run
 
 
 @dataclass(frozen=True)

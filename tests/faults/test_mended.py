@@ -81,6 +81,8 @@ NUMBERS = (
     "train voc -m m.safetensors --lr nan",
     "train voc -m m.safetensors --weight-decay inf",
     "train voc -m m.safetensors --batch 1000000000000",
+    "train voc -m m.safetensors --bias-lr 1e308",
+    "train voc -m m.safetensors --workers 1000",
     f"train voc -m m.safetensors --seed {HUGE}",
 )
 

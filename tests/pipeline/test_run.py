@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from ssdcam.errors import SourceError, UnavailableError
+from ssdcam.memory import Memory
 from ssdcam.pipeline import run as run_module
-from ssdcam.pipeline.run import Pipeline, Result
+from ssdcam.pipeline.run import Pipeline, Result, batch_that_fits
 from ssdcam.pipeline.timing import Timing
 
 from ..cli.stubbed import batches_of, stub_detector
@@ -404,3 +405,23 @@ def test_every_stage_has_its_time() -> None:
     pipeline = run_to_end(ListedSource(5), [ListSink(drawn=True)], stub_detector(sleep=0.01))
     stages = pipeline.timing.stats().stages_ms
     assert all(value > 0 for value in stages.values())
+
+
+@pytest.mark.parametrize(
+    ("batch", "size", "fits"),
+    [
+        (4, (1920, 1080), 4),
+        (256, (1920, 1080), 160),
+        (256, (3840, 2160), 39),
+        (8, (8192, 8192), 4),
+        (8, (10**5, 10**5), 1),
+    ],
+)
+def test_frames_on_their_way_take_half_of_the_memory(
+    batch: int, size: tuple[int, int], fits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssdcam.pipeline.run.memory", lambda: Memory(8 * 10**9, 10**9, 10**9))
+    assert batch_that_fits(batch, *size) == fits
+    assert fits == 1 or (4 * fits + 2) * 3 * size[0] * size[1] <= 4 * 10**9
+    monkeypatch.setattr("ssdcam.pipeline.run.memory", lambda: None)
+    assert batch_that_fits(batch, *size) == batch

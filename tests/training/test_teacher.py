@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import torch
 
 from ssdcam.checkpoints.checkpoint import load_checkpoint, spec_to_json
 from ssdcam.checkpoints.resolve import open_checkpoint
-from ssdcam.cli import console
+from ssdcam.cli import command_line, console
 from ssdcam.datasets import Dataset, open_dataset
 from ssdcam.detection.torch_engine import Normalise, load_network
 from ssdcam.ssd.default_boxes import BoxLayout
@@ -25,8 +24,6 @@ from ssdcam.training.transfer import fresh, retarget
 
 from ..cli.running import one_line
 from .scenes import quick, store
-
-main_module = import_module("ssdcam.cli.main")  # the package has a function of that name
 
 # The data labels dogs; the teacher knows them and people, and has never seen the last.
 LABELS = ("dog", "person", "unicorn")
@@ -88,7 +85,7 @@ def data(dogs, tmp_path_factory):
 def train(data, model, folder, *more):
     arguments = ["train", data, "-m", model, "--teacher", model, "--classes", "dog,person", "--epochs", 1, "--batch", 2]
     arguments += ["--device", "cpu", "--precision", "fp32", "-o", folder, "-q", *more]
-    return main_module.run([str(a) for a in arguments])
+    return command_line.run([str(a) for a in arguments])
 
 
 def test_a_run_with_a_teacher(data, coco_tflite, tmp_path, capsys):

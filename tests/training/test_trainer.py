@@ -307,14 +307,6 @@ def test_weights_that_float16_cannot_hold_stay_float32(tmp_path):
     assert saved["conf.0.weight"].dtype == np.float16
 
 
-def test_too_little_memory_on_the_device(tmp_path, photos):
-    def progress(so_far):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-    with pytest.raises(TrainingError, match="smaller --batch"):
-        trained(tmp_path, photos, quick(loss=LossFigures("focal")), Hooks(progress=progress))
-
-
 def test_processes_that_are_not_at_the_same_step(tmp_path, photos, monkeypatch):
     trainer = Trainer(tiny(), photos, quick(), tmp_path, share=Share(0, 2))
     others = torch.tensor([trainer.step, trainer.steps, 1], dtype=torch.float64)

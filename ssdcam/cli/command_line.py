@@ -1,0 +1,120 @@
+"""``ssdcam`` itself: its commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+from importlib import import_module
+
+import click
+
+from ssdcam import __version__, memory
+from ssdcam.cli import console, stopping
+from ssdcam.errors import SsdcamError, WrongUsageError
+
+# Each command's one-line help stands here, so that `ssdcam --help` imports no command, nor torch, nor cv2.
+_COMMANDS = {
+    "image": "Find objects in pictures.",
+    "video": "Find objects in videos.",
+    "webcam": "Find objects in what a camera or stream shows, live.",
+    "train": "Train an SSD on your own classes.",
+    "eval": "Score a detector, or records made elsewhere.",
+    "bench": "Measure what this machine does with each engine.",
+    "boxes": "Find default boxes that suit a data set.",
+    "export": "Write a detector as ONNX, OpenVINO or TorchScript.",
+    "weights": "List, download, look at and convert checkpoints.",
+    "doctor": "Say what works here, what does not, and what to do.",
+    "completion": "Print what lets a shell complete commands and options.",
+}
+
+# What a full or broken file says that stdout leads to. Errors of other files name them or are known where they arise.
+_OF_STDOUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"ssdcam.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.pass_context
+def ssdcam(ctx: click.Context) -> None:
+    """Object detection in pictures, videos and webcams with SSD, offline."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
+
+
+# What takes less memory when it is smaller.
+_THRIFTY = ("--batch", "--input-size", "--workers", "--memory")
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line and turn however it ends into an exit code and at most one line for the user."""
+    console.hide_passwords(arguments)
+    context: click.Context | None = None
+    try:
+        # click.Group.main would do the same, but end a closed stdout with exit code 1.
+        with ssdcam.make_context("ssdcam", arguments) as context:
+            ssdcam.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "ssdcam"
+        # Choices stand on lines of their own there.
+        console.log.error("%s (see %s --help)", re.sub(r"\s*\n\s*", " ", error.format_message()), path)
+        return 2
+    except WrongUsageError as error:
+        return _failed(error, 2)
+    except SsdcamError as error:
+        return _failed(error, 1)
+    except BrokenPipeError:  # whoever read stdout has enough
+        console.abandon_stdout()
+        return 0
+    except (KeyboardInterrupt, click.Abort):
+        return stopping.code() or 130
+    except ImportError as error:  # of what cannot be done without; what can be says so itself
+        # C++ makes this of a stop, too.
+        return stopping.code() or _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
+    except Exception as error:
+        if memory.ran_out(error):
+            return _failed(error, 1, f"too little memory: {_thrift(context)}")
+        if isinstance(error, OSError) and error.filename is None and error.errno in _OF_STDOUT:
+            console.abandon_stdout()
+            return _failed(error, 1, f"standard output: cannot be written: {error.strerror}")
+        if isinstance(error, OSError) and error.strerror:  # what was not foreseen where the file is used
+            where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            return _failed(error, 1, f"{where}{error.strerror}")
+        return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
+    return 0
+
+
+def _thrift(context: click.Context | None) -> str:
+    """What to do where a command ran out of memory."""
+    command = ssdcam.get_command(context, context.invoked_subcommand or "") if context else None
+    there = {name for parameter in (command.params if command else []) for name in parameter.opts}
+    options = [name for name in _THRIFTY if name in there]
+    if not options:
+        return "smaller pictures or a smaller network take less"
+    return f"a smaller {' or '.join(filter(None, (', '.join(options[:-1]), options[-1])))} takes less"
+
+
+def _failed(error: Exception, code: int, line: str | None = None) -> int:
+    console.log.error("%s", line or error, exc_info=error if console.show_tracebacks() else None)
+    return code

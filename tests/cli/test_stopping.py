@@ -1,0 +1,268 @@
+"""Signals at any moment of a run, from its first import to its last breath: it ends with their code, quietly."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ..media.sources.videos import make_video
+from ..pictures import photo
+from .running import GUARD, environment, start
+from .test_train import QUICK, write_coco
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+
+# Before the command line: `at_import(n, do)` calls it at the nth import after signals are heard.
+PRELUDE = """
+import atexit, os, signal, sys, threading, weakref
+
+def send(number=signal.SIGINT):
+    os.kill(os.getpid(), number)
+    for _ in range(1000):  # Python looks for signals between two steps
+        pass
+
+def at_import(nth, do):
+    def watch(event, arguments):
+        nonlocal nth
+        if event == "import" and signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            nth -= 1
+            if nth == -1:
+                do()
+    sys.addaudithook(watch)
+"""
+
+MAIN = """
+from ssdcam.cli import main
+main()
+"""
+
+
+def run_with(prelude: str, *arguments: object, cwd: Path | None = None) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command line, with code that runs before it; stdin stays open and empty."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + prelude + MAIN, *map(str, arguments)],
+        cwd=cwd, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        try:
+            code = process.wait(GUARD)
+        finally:
+            process.kill()
+        assert process.stdout
+        assert process.stderr
+        return code, process.stdout.read(), process.stderr.read()
+
+
+WAITING = ("image", "-", "-m", "tiny.safetensors", "--engine", "torch", "--device", "cpu")
+"""Waits for names on stdin for ever."""
+
+
+@pytest.fixture
+def here(tmp_path: Path, tiny_model: Path) -> Path:
+    """A folder with a small detector and a picture."""
+    (tmp_path / "tiny.safetensors").write_bytes(tiny_model.read_bytes())
+    photo(tmp_path / "a.jpg")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("nth", [0, 1, 2, 10, 40, 80])
+def test_while_ssdcam_and_click_are_imported(nth: int, name: str, code: int) -> None:
+    assert run_with(f"at_import({nth}, lambda: send(signal.{name}))", "image", "--help") == (code, "", "")
+
+
+def test_nothing_is_imported_before_signals_are_heard() -> None:
+    prelude = """
+names = lambda: [name for name in sys.modules if name.startswith(("ssdcam", "click"))]
+at_import(0, lambda: (print(*sorted(names()), flush=True), send()))
+"""
+    code, out, _ = run_with(prelude, "--version")
+    assert (code, out.split()) == (130, ["ssdcam", "ssdcam.cli", "ssdcam.cli.main", "ssdcam.cli.stopping"])
+
+
+def imports(*arguments: object, cwd: Path) -> int:
+    """How many imports a command line makes that ends when stdin does."""
+    prelude = """
+count = 0
+def watch(event, arguments):
+    global count
+    count += event == "import" and signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+sys.addaudithook(watch)
+atexit.register(lambda: os.write(2, str(count).encode()))
+sys.stdin = open(os.devnull)
+os.dup2(sys.stdin.fileno(), 0)
+"""
+    code, _, said = run_with(prelude, *arguments, cwd=cwd)
+    assert code == 0, said
+    return int(said)
+
+
+def stop_at_imports(count: int, here: Path, dice: random.Random) -> None:
+    """A run is stopped while torch, OpenCV and the rest are imported, which have callbacks of their own."""
+    every = imports(*WAITING, cwd=here)
+    for nth in dice.sample(range(every), count):
+        name, code = dice.choice([("SIGINT", 130), ("SIGTERM", 143)])
+        ended = run_with(f"at_import({nth}, lambda: send(signal.{name}))", *WAITING, cwd=here)
+        assert ended == (code, "", ""), f"{name} at import {nth}"
+
+
+def test_while_libraries_are_imported(here: Path) -> None:
+    stop_at_imports(4, here, random.Random(0))
+
+
+@pytest.mark.slow
+def test_while_libraries_are_imported_at_many_moments(here: Path) -> None:
+    stop_at_imports(60, here, random.Random(1))
+
+
+DROPPED = {
+    "a destructor": """
+class Thing:
+    def __del__(self):
+        send()
+def drop():
+    Thing()
+""",
+    "a weakref's callback": """
+class Thing:
+    pass
+def drop():
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: send())
+    del thing
+""",
+    "the destructors of two": """
+class Thing:
+    def __del__(self):
+        send()
+        time.sleep(0.05)  # the first one comes again in here
+        del self.other
+import time
+def drop():
+    thing = Thing()
+    thing.other = Thing()
+    thing.other.other = None
+    del thing
+""",
+    "something that swallows it, until it comes again": """
+def drop():
+    try:
+        send()
+    except BaseException:
+        pass
+    threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGINT]).start()
+""",
+}
+
+
+@pytest.mark.parametrize("what", DROPPED)
+def test_a_stop_that_is_dropped_is_heard_all_the_same(what: str, here: Path) -> None:
+    prelude = f"{DROPPED[what]}\nat_import(300, drop)"
+    assert run_with(prelude, *WAITING, cwd=here) == (130, "", "")
+
+
+def test_an_error_of_a_destructor_is_for_programmers(here: Path) -> None:
+    prelude = """
+class Thing:
+    def __del__(self):
+        raise ValueError("nobody's")
+at_import(300, Thing)
+"""
+    code, _, said = run_with(prelude, "image", "a.jpg", *WAITING[2:], cwd=here)
+    assert (code, said) == (0, "")
+
+
+# Signals that come when the first one has already ended the run.
+LATER = {
+    "one when all is done": "atexit.register(send, signal.SIGTERM)",
+    "hundreds": """
+def more():
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+from ssdcam.cli import stopping
+class Stopped(stopping.Stopped):
+    def __init__(self, number):
+        super().__init__(number)
+        threading.Thread(target=more, daemon=True).start()
+stopping.Stopped = Stopped
+""",
+}
+
+
+@pytest.mark.parametrize("what", LATER)
+def test_a_second_signal_changes_nothing(what: str, here: Path) -> None:
+    prelude = f"{LATER[what]}\nat_import(300, send)"
+    assert run_with(prelude, *WAITING, cwd=here) == (130, "", "")
+
+
+# What libraries' destructors do now and then when a process ends while threads work.
+ABORTING = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.__cxa_atexit(libc.abort, None, None)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+class TestTearingDown:
+    def test_a_stopped_run_does_without(self, here: Path) -> None:
+        assert run_with(f"{ABORTING}\nat_import(300, send)", *WAITING, cwd=here) == (130, "", "")
+
+    def test_so_does_one_that_ends_while_a_thread_works(self, here: Path) -> None:
+        work = "threading.Thread(target=threading.Event().wait, daemon=True).start()"
+        assert run_with(f"{ABORTING}\n{work}", "weights", "info", "a.jpg", cwd=here)[0] == 1
+
+    def test_any_other_does_not(self, here: Path) -> None:
+        assert run_with(ABORTING, "weights", "info", "a.jpg", cwd=here)[0] == -signal.SIGABRT
+
+    def test_what_was_registered_is_done_and_what_was_said_is_written(self, here: Path) -> None:
+        prelude = f"{ABORTING}\natexit.register(print, 'done')\nat_import(300, send)"
+        assert run_with(prelude, *WAITING, cwd=here) == (130, "done\n", "")
+
+
+def test_processes_that_prepare_photos_end_with_the_run(tmp_path: Path) -> None:
+    write_coco(tmp_path, "train", 10, 0)
+    write_coco(tmp_path, "val", 4, 1)
+    arguments = ["train", tmp_path, "--arch", "ssd300-mobilenet-v1", "--arch-option", "width=0.1", "--input-size", 96]
+    arguments += [*QUICK, "--epochs", 10_000, "--eval-every", 10_000, "--workers", 2, "-o", tmp_path / "run"]
+    process = start(*arguments, command=[sys.executable, "-m", "ssdcam"])
+    try:
+        while not (tmp_path / "run/log.csv").exists() or (tmp_path / "run/log.csv").read_text().count("\n") < 3:
+            assert process.poll() is None, process.communicate()
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=GUARD)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (130, "", "")
+    assert len(children) >= 2
+    assert psutil.wait_procs(children, timeout=GUARD)[1] == []
+
+
+@pytest.mark.slow
+def test_two_hundred_stopped_videos(tmp_path: Path, tiny_model: Path) -> None:
+    """With the real engines, decoder and encoder at work, of which each has threads of its own."""
+    video = make_video(tmp_path / "long.mp4", range(1200))
+    dice = random.Random(2)
+    for number in range(200):
+        engine = dice.choice(["torch", "openvino", "onnxruntime"])
+        options = ["-m", tiny_model, "--engine", engine, "--device", "cpu", "-o", tmp_path / "out.mp4", "-y"]
+        process = start("video", video, *options, command=[sys.executable, "-m", "ssdcam"])
+        try:
+            while not (tmp_path / "out.mp4").exists() and process.poll() is None:
+                pass
+            name, code = dice.choice([("SIGINT", 130), ("SIGTERM", 143)])
+            process.send_signal(signal.Signals[name])
+            _, said = process.communicate(timeout=GUARD)
+        finally:
+            process.kill()
+        (tmp_path / "out.mp4").unlink(missing_ok=True)
+        complaints = [line for line in said.splitlines() if "preparing this network" not in line]
+        assert (process.returncode, complaints) == (code, []), f"round {number}, {engine}"
