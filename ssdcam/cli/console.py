@@ -55,6 +55,7 @@ def start() -> None:
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threading.excepthook = _tell_of_thread
+    sys.unraisablehook = _tell_of_unraised
     handler = _ToStderr()
     handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     log.addHandler(handler)
@@ -63,6 +64,11 @@ def start() -> None:
 def _tell_of_thread(what: threading.ExceptHookArgs) -> None:
     """A thread of a library's failed, such as TensorBoard's on a full disk: whoever needs it will notice and say so."""
     log.info("a thread failed: %s: %s", what.exc_type.__name__, what.exc_value)
+
+
+def _tell_of_unraised(what: sys.UnraisableHookArgs) -> None:
+    """An object could not be tidied up, such as torch's of a worker that was killed: that was told of already."""
+    log.info("something was not tidied up: %s: %s", what.exc_type.__name__, what.exc_value)
 
 
 def _open_what_is_closed() -> None:
