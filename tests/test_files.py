@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ssdcam.files import exists, not_a_folder, same_file, write_whole
+from ssdcam.cache import cache_folder
+from ssdcam.files import exists, is_file, is_folder, lock, not_a_folder, same_file, write_whole
 
 from .waiting import wait_until
 
@@ -179,6 +181,10 @@ class TestLookingAtFiles:
         assert exists(tmp_path)
         for name in ("b", "link", "circle", "a/b", "x" * 300):
             assert not exists(tmp_path / name)
+            assert not is_file(tmp_path / name)
+            assert not is_folder(tmp_path / name)
+        assert (is_file(tmp_path / "a"), is_folder(tmp_path / "a")) == (True, False)
+        assert (is_file(tmp_path), is_folder(tmp_path)) == (False, True)
 
     def test_same_file(self, tmp_path: Path) -> None:
         (tmp_path / "a").touch()
@@ -202,3 +208,33 @@ def test_what_is_in_the_way_of_a_folder(tmp_path: Path, monkeypatch: pytest.Monk
         assert not_a_folder(Path(name)) is None, name
     for name, above in (("file", "file"), ("file/a/b", "file"), ("nowhere/a", "nowhere"), (f"{tmp_path}/file/a", None)):
         assert not_a_folder(Path(name)) == (Path(above) if above else tmp_path / "file")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks on Windows")
+class TestLock:
+    def test_one_at_a_time(self, tmp_path: Path) -> None:
+        with (tmp_path / "a").open("w") as one, (tmp_path / "a").open() as other, (tmp_path / "a").open() as third:
+            assert lock(one.fileno())
+            assert not lock(other.fileno())
+            assert not lock(other.fileno(), shared=True)
+            one.close()
+            assert lock(other.fileno(), shared=True)
+            assert lock(third.fileno(), shared=True)
+
+    def test_where_the_file_system_knows_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def flock(descriptor: int, operation: int) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr("fcntl.flock", flock)
+        with (tmp_path / "a").open("w") as one:
+            assert lock(one.fileno())
+
+
+def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSDCAM_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.setenv("SSDCAM_HOME", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder().name == "ssdcam"
+    if sys.platform == "linux":
+        assert cache_folder() == tmp_path / "xdg/ssdcam"

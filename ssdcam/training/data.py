@@ -354,10 +354,12 @@ def batches(
     while True:
         try:
             batch = next(prepared, None)
-        except RuntimeError as error:  # torch's, of a worker that is gone
+        except (RuntimeError, EOFError, OSError) as error:
+            # Torch's, of a worker that is gone; Python's own, of one that goes while a batch is fetched from it.
             if not workers:
                 raise
-            raise TrainingError(f"{str(error).splitlines()[0]}; is memory short? pass fewer --workers") from error
+            reason = str(error).splitlines()[0] if isinstance(error, RuntimeError) else "a worker process was ended"
+            raise TrainingError(f"{reason}; is memory short? pass fewer --workers") from error
         if batch is None:
             return
         if isinstance(batch, TrainingError):

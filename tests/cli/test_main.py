@@ -270,3 +270,42 @@ def test_a_question_is_asked_on_stderr(folder: Path) -> None:
     assert terminal.end() == 0
     assert (folder / "copy.safetensors").read_bytes() == (folder / "tiny.safetensors").read_bytes()
     assert out.read_text().strip() == "copy.safetensors: ssd300-mobilenet-v1, 3 labels"
+
+
+FAILS_BESIDE = """
+import sys, threading
+from ssdcam.cli import console
+
+class Untidy:
+    def __del__(self):
+        raise RuntimeError("left behind")
+
+def fail():
+    raise ValueError("on the side")
+
+console.start()
+console.set_verbosity(int(sys.argv[1]))
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+Untidy()
+console.stop()
+"""
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "said"),
+    [
+        ("0", []),
+        (
+            "1",
+            [
+                "info: a thread failed: ValueError: on the side",
+                "info: something was not tidied up: RuntimeError: left behind",
+            ],
+        ),
+    ],
+)
+def test_what_fails_beside_the_work_is_for_those_who_ask(verbosity: str, said: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-c", FAILS_BESIDE, verbosity], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == said

@@ -232,15 +232,20 @@ class Server:
         self._process.stdout.close()
 
 
-@pytest.fixture
-def mjpeg(tmp_path: Path) -> Iterator[tuple[Server, str]]:
-    """A camera of the kind that speaks motion JPEG; its pictures show their numbers, by the clock."""
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for number in range(4000):  # more than two minutes, and all that twelve bits can tell
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the camera shows: more than two minutes, and all that twelve bits can tell."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(4000):
         (folder / f"{number:04}.jpg").write_bytes(cv2.imencode(".jpg", numbered(number))[1].tobytes())
+    return folder
+
+
+@pytest.fixture
+def mjpeg(pictures: Path) -> Iterator[tuple[Server, str]]:
+    """A camera of the kind that speaks motion JPEG; its pictures show their numbers, by the clock."""
     port = free_port()
-    server = Server(sys.executable, SERVERS / "mjpeg_server.py", port, folder, time.time())
+    server = Server(sys.executable, SERVERS / "mjpeg_server.py", port, pictures, time.time())
     yield server, f"http://127.0.0.1:{port}/stream"
     server.kill()
 

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import cv2
 import pytest
 
 from ssdcam.detection import detector as detector_module
-from ssdcam.diagnosis import cameras, compute, installation, system, video
+from ssdcam.diagnosis import cameras, checks, compute, installation, pictures, system, video
 from ssdcam.diagnosis.compute import Graphics, judge
 from ssdcam.diagnosis.finding import Finding
 from ssdcam.diagnosis.installation import Requirement
@@ -281,3 +283,146 @@ class TestInstallation:
         command = next(f for f in installation.check_installation() if f.name == "command")
         assert (command.status, command.text) == ("warning", "ssdcam is not on the PATH")
         assert "python -m ssdcam" in command.remedy
+
+
+class Cards:
+    """A torch that sees two graphics cards, of which it may not be able to use each, and computes so much."""
+
+    __version__ = "2.11.0"
+    version = SimpleNamespace(cuda="13.0")
+
+    def __init__(self, fails: str = "", total: float = 4 * 14 * 14 * 27) -> None:
+        self.cuda = SimpleNamespace(
+            is_available=lambda: True,
+            device_count=lambda: 2,
+            get_device_properties=lambda index: SimpleNamespace(name=f"Card {index}", total_memory=8 * 2**30),
+        )
+        self.nn = SimpleNamespace(
+            functional=SimpleNamespace(conv2d=lambda pixels, kernel: SimpleNamespace(sum=lambda: total))
+        )
+        self.fails = fails
+
+    def get_num_threads(self) -> int:
+        return 2
+
+    def ones(self, *sides: int, device: str) -> None:
+        if device == self.fails:
+            raise RuntimeError("CUDA error: no kernel image is available\nmore of it")
+
+
+class TestTorch:
+    def test_cards_that_work(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "torch", Cards())
+        monkeypatch.setattr(compute, "cuda_of_driver", lambda: (13, 0))
+        torch, gpu = list(compute.check_torch())[:2]
+        assert (torch.status, torch.text) == ("ok", "2.11.0, 2 CPU threads")
+        assert gpu.status == "ok"
+        assert gpu.text == "cuda:0 Card 0, 8 GiB; cuda:1 Card 1, 8 GiB (torch for CUDA 13.0, driver for 13.0)"
+
+    def test_a_card_that_this_torch_is_not_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "torch", Cards(fails="cuda:1"))
+        gpu = list(compute.check_torch())[1]
+        assert (gpu.status, gpu.text) == ("problem", "cuda:1: CUDA error: no kernel image is available")
+
+    def test_one_that_computes_wrongly(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "torch", Cards(total=7))
+        with pytest.raises(ArithmeticError, match="a convolution on cpu gives 7, not 21168"):
+            list(compute.check_torch())
+
+    @pytest.mark.parametrize(("system", "remedy"), [("win32", "Visual C++"), ("linux", "--force-reinstall torch")])
+    def test_the_remedy(self, system: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sys, "platform", system)
+        assert remedy in compute._torch_remedy()
+
+
+class TestWhichSsdcam:
+    def findings(self) -> dict[str, Finding]:
+        return {finding.name: finding for finding in installation.check_installation()}
+
+    def test_not_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def nobody(name: str) -> str:
+            raise installation.metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr("importlib.metadata.version", nobody)
+        monkeypatch.setattr("importlib.metadata.requires", nobody)
+        found = self.findings()
+        assert found["ssdcam"].status == "warning"
+        assert "not installed by pip" in found["ssdcam"].text
+        assert list(installation.check_extras()) == []
+
+    def test_another_one_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("importlib.metadata.version", lambda name: "0.0.1")
+        monkeypatch.setattr("importlib.metadata.requires", lambda name: ["click>=0"])
+        found = self.findings()
+        assert found["ssdcam"].status == "warning"
+        assert found["ssdcam"].text.endswith("is used, but 0.0.1 is installed")
+        assert found["packages"].text == "click 0.0.1"
+
+    def test_32_bits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(installation, "sys", SimpleNamespace(maxsize=2**31 - 1, executable="python"))
+        python = self.findings()["Python"]
+        assert (python.status, python.necessary) == ("problem", True)
+        assert ", 32 bits, " in python.text
+
+
+class TestOpenCV:
+    def test_pictures_that_do_not_come_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        decode = cv2.imdecode
+        monkeypatch.setattr(cv2, "imdecode", lambda data, flags: 255 - decode(data, flags))
+        finding = only(pictures.check_opencv())
+        assert (finding.status, finding.necessary) == ("problem", True)
+        assert finding.text == f"{cv2.__version__}: a jpg picture does not come back as it was written"
+
+    def test_letters(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cv2, "__version__", "4.10.0")
+        assert [finding.name for finding in pictures.check_opencv()] == ["OpenCV", "labels"]
+        monkeypatch.setattr(cv2, "__version__", "5.0.0")
+        assert [finding.name for finding in pictures.check_opencv()] == ["OpenCV"]
+
+    def test_one_without_windows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*arguments: object) -> None:
+            raise cv2.error("The function is not implemented. Rebuild the library with Windows, GTK+ 2.x")
+
+        monkeypatch.setattr("ssdcam.media.window.why_no_display", lambda: None)
+        monkeypatch.setattr(cv2, "namedWindow", refuse)
+        finding = only(pictures.check_display())
+        assert finding.status == "warning"
+        assert "this OpenCV has no windows" in finding.text
+
+
+def test_a_cards_encoders_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "cuda_of_driver", lambda: (12, 4))
+    monkeypatch.setattr(video, "_trouble", lambda codec, suffix: None)
+    found = {finding.name: finding for finding in video.check_codecs()}
+    cards = {name for name, codec in containers.CODECS.items() if codec.encoder.endswith("_nvenc")}
+    assert cards
+    for name in cards:
+        assert found[f"codec {name}"].status == "ok"
+        assert found[f"codec {name}"].text.startswith("works") or "it works without" in found[f"codec {name}"].text
+
+
+@pytest.mark.parametrize(
+    ("system", "release", "docker", "where"),
+    [
+        ("linux", "6.1", True, "docker run --device"),
+        ("linux", "5.15-Microsoft-standard-WSL2", False, "do not reach WSL"),
+        ("darwin", "23", False, "Privacy & Security, Camera"),
+        ("win32", "10", False, "Let desktop apps access your camera"),
+        ("linux", "6.1", False, "takes rtsp:// and http:// addresses"),
+    ],
+)
+def test_where_a_camera_may_hide(
+    system: str, release: str, docker: bool, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr("platform.release", lambda: release)
+    monkeypatch.setattr(cameras, "_DOCKER", tmp_path if docker else tmp_path / "nosuch")
+    assert where in cameras._search()
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [(-11, "SIGSEGV"), (-200, "signal 200"), (3, "exit code 3"), (0xC0000005, "exit code 0xc0000005")],
+)
+def test_how_a_process_ended(code: int, text: str) -> None:
+    assert checks._how(code) == text

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from ssdcam.datasets.dataset import Dataset, Sample
 from ssdcam.errors import TrainingError
+from ssdcam.training import data as data_module
 from ssdcam.training.augment import NOTHING, Augmentation
 from ssdcam.training.data import Order, PhotoStore, batches, epoch_order, join, join_labels, repeats, steps_an_epoch
 
@@ -175,6 +177,22 @@ def kill_a_worker(folder):
     os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises(TrainingError, match="fewer --workers"):
         list(prepared)
+
+
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "reset"), FileNotFoundError(2, "no socket")])
+def test_a_worker_that_is_killed_while_a_batch_is_fetched_from_it(error, tmp_path, monkeypatch):
+    """What multiprocessing says of it depends on the moment."""
+
+    def fail(*arguments, **options):
+        raise error
+        yield
+
+    monkeypatch.setattr(data_module, "DataLoader", fail)
+    prepared = partial(batches, store(draw(tmp_path, 4)), Order(seed=1, batch=4), SIZE, NOTHING, first=0, last=1)
+    with pytest.raises(TrainingError, match=r"^a worker process was ended; is memory short\? pass fewer --workers$"):
+        list(prepared(workers=1))
+    with pytest.raises(type(error)):
+        list(prepared(workers=0))
 
 
 def test_memory_budget(tmp_path):

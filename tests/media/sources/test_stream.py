@@ -50,14 +50,19 @@ class Server:
         self.process.stdout.close()
 
 
-@pytest.fixture
-def mjpeg(tmp_path):
-    folder = tmp_path / "pictures"
-    folder.mkdir()
-    for number in range(1500):  # a minute's worth
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """What the camera shows: more than two minutes, and all that twelve bits can tell."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(4000):
         (folder / f"{number:04}.jpg").write_bytes(cv2.imencode(".jpg", numbered(number))[1].tobytes())
+    return folder
+
+
+@pytest.fixture
+def mjpeg(pictures):
     port = free_port()
-    server = Server(sys.executable, HERE / "mjpeg_server.py", port, folder, time.time())
+    server = Server(sys.executable, HERE / "mjpeg_server.py", port, pictures, time.time())
     server.url = f"http://127.0.0.1:{port}/stream"
     yield server
     server.kill()
