@@ -188,6 +188,10 @@ def test_stretched_layout_keeps_shapes_and_spreads_centres():
     boxes = default_boxes(layout)
     assert boxes[:, 0].min() == pytest.approx(0.5 / 50)
     assert boxes[:, 0].max() == pytest.approx(49.5 / 50)
+    assert boxes[:, 1].min() == pytest.approx(0.5 / 38)
+    assert boxes[:, 1].max() == pytest.approx(37.5 / 38)
+    for m, (rows, columns) in zip(layout.maps, sizes, strict=True):
+        assert (m.rows, m.columns, m.step) == (rows, columns, pytest.approx((1 / columns, 1 / rows)))
 
 
 ONE_CELL = FeatureMapBoxes(1, 1, ((0.1, 0.1),), (1, 1))
@@ -221,6 +225,13 @@ ONE_CELL = FeatureMapBoxes(1, 1, ((0.1, 0.1),), (1, 1))
 def test_layouts_that_make_no_sense_are_refused(make, complaint):
     with pytest.raises(ValueError, match=f"^{complaint}$"):
         make()
+
+
+def test_nothing_is_clipped_unless_that_is_asked_for():
+    assert layout_from_scales([(1, 1)], [0.9, 1.8], [[2]]) == layout_from_scales(
+        [(1, 1)], [0.9, 1.8], [[2]], clip="none"
+    )
+    assert layout_from_sizes((9, 9), [(1, 1)], [9], [9, 18], [[2]]).clip == "none"
 
 
 def test_the_edges_are_allowed():
