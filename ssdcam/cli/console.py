@@ -70,7 +70,7 @@ def _tell_of_thread(what: threading.ExceptHookArgs) -> None:
 def _tell_of_dropped(what: sys.UnraisableHookArgs) -> None:
     """An exception that cannot go on, such as a destructor's, is for programmers; a stop must be heard all the same."""
     if not stopping.again(what.exc_value):
-        log.debug("an error was dropped: %s: %s", what.exc_type.__name__, what.exc_value)
+        log.info("something was not tidied up: %s: %s", what.exc_type.__name__, what.exc_value)
 
 
 def _open_what_is_closed() -> None:
