@@ -89,6 +89,7 @@ def test_what_is_something_else(error: Exception | None) -> None:
     [
         ("train x", "a smaller --batch, --input-size, --workers or --memory takes less"),
         ("video x", "a smaller --batch takes less"),
+        ("video x --threads 9", "a smaller --batch or --threads takes less"),
         ("image x", "smaller pictures or a smaller network take less"),
         ("weights list", "smaller pictures or a smaller network take less"),
     ],

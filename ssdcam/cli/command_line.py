@@ -94,7 +94,7 @@ def run(arguments: list[str]) -> int:
         return stopping.code() or _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
     except Exception as error:
         if memory.ran_out(error):
-            return _failed(error, 1, f"too little memory: {_thrift(context)}")
+            return _failed(error, 1, f"too little memory: {_thrift(context, arguments)}")
         if isinstance(error, OSError) and error.filename is None and error.errno in _OF_STDOUT:
             console.abandon_stdout()
             return _failed(error, 1, f"standard output: cannot be written: {error.strerror}")
@@ -105,11 +105,13 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _thrift(context: click.Context | None) -> str:
+def _thrift(context: click.Context | None, arguments: list[str]) -> str:
     """What to do where a command ran out of memory."""
     command = ssdcam.get_command(context, context.invoked_subcommand or "") if context else None
     there = {name for parameter in (command.params if command else []) for name in parameter.opts}
     options = [name for name in _THRIFTY if name in there]
+    if "--threads" in arguments:  # by itself there are only as many as cores
+        options.append("--threads")
     if not options:
         return "smaller pictures or a smaller network take less"
     return f"a smaller {' or '.join(filter(None, (', '.join(options[:-1]), options[-1])))} takes less"
