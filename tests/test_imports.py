@@ -144,7 +144,7 @@ WITHOUT_TORCH = [
     for name in MODULES
     if (
         name.startswith(("ssdcam.checkpoints", "ssdcam.records", "ssdcam.detection"))
-        and name not in {"ssdcam.detection.torch_engine", "ssdcam.detection.cuda_graphs"}
+        and name not in {f"ssdcam.detection.{own}" for own in ("torch_engine", "cuda_graphs", "fusing")}
     )
     or name
     in {

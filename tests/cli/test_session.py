@@ -8,6 +8,7 @@ import pytest
 from ssdcam.cli.session import Look
 from ssdcam.detections import Detections
 from ssdcam.media.drawing import Style
+from ssdcam.media.surface import BgrSurface
 from ssdcam.pipeline.timing import Timing
 
 
@@ -18,9 +19,9 @@ def test_figures_lie_beneath_boxes_and_labels(size: tuple[int, int]) -> None:
     found = Detections(box, np.array([0.9], np.float32), np.zeros(1, np.int64), ("person",))
     blank = np.full((height, width, 3), 200, np.uint8)
     plain, both, figures = blank.copy(), blank.copy(), blank.copy()
-    Look(Style(), figures=False, window=False).draw(plain, found, Timing())
-    Look(Style(), figures=True, window=False).draw(both, found, Timing())
-    Look(Style(), figures=True, window=False).draw(figures, Detections.empty(), Timing())
+    Look(Style(), figures=False, window=False).draw(BgrSurface(plain), found, Timing())
+    Look(Style(), figures=True, window=False).draw(BgrSurface(both), found, Timing())
+    Look(Style(), figures=True, window=False).draw(BgrSurface(figures), Detections.empty(), Timing())
     drawn, shaded = (np.any(image != blank, axis=2) for image in (plain, figures))
     assert (drawn & shaded).any(), "they do not meet"
     np.testing.assert_array_equal(both[drawn], plain[drawn])
