@@ -75,6 +75,6 @@ class Frame:
     def to_draw_on(self) -> Frame:
         """The same frame with a picture of its own, which stays in luma and chroma if it can.
 
-        Not for whoever wants :attr:`image`: it would be made anew whenever it is asked for.
+        It is made once. Not for whoever wants :attr:`image`, which would then be made anew whenever it is asked for.
         """
         return self if isinstance(self.picture, np.ndarray) else replace(self, picture=self.picture.to_draw_on())

@@ -209,8 +209,8 @@ class Pipeline:
                 continue
             with self.timing.stage("decode"):
                 frame = self._source.read()
-                if frame is not None and self._in_bgr:
-                    _ = frame.image  # the writer is the busiest thread: it shall not have to make it
+                if frame is not None and self._drawn:
+                    self._to_draw_on(frame)  # the writer is the busiest thread: it shall not have to make it
             if frame is None:
                 return
             if not self._frames.put(frame):
@@ -218,6 +218,9 @@ class Pipeline:
             if self._end == inf and self._duration is not None:
                 self._end = time.monotonic() + self._duration
             self.timing.dropped = dropped_before + self._frames.dropped
+
+    def _to_draw_on(self, frame: Frame) -> Frame:
+        return replace(frame, picture=frame.image) if self._in_bgr else frame.to_draw_on()
 
     def _detect(self) -> None:
         # While one batch is computed, the next one is fetched and made ready, and the last one's boxes are worked out.
@@ -240,8 +243,8 @@ class Pipeline:
             batch = np.empty((len(frames), *detector.spec.input_size, 3), np.uint8)
             for slot, frame in zip(batch, frames, strict=True):
                 frame.resize_into(slot)
-        if self._in_bgr:  # what they were made of is memory that nobody needs any more
-            frames = [replace(frame, picture=frame.image) for frame in frames]
+        if self._drawn:  # what they were made of is memory that nobody needs any more
+            frames = [self._to_draw_on(frame) for frame in frames]
         with self.timing.stage("inference"):
             return _Begun(frames, detector, detector.submit(batch))
 
@@ -263,7 +266,6 @@ class Pipeline:
                     sink.write(result)
                 with self.timing.stage("draw"):
                     if drawn:
-                        result = replace(result, frame=result.frame.to_draw_on())
                         self._draw(result.frame.surface, result.detections, self.timing)
                 self.timing.drawn(result.frame.captured)
                 with self.timing.stage("encode"):

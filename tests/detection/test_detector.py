@@ -174,7 +174,7 @@ class TestImages:
             (5, "int"),
             (iter([]), "list_iterator"),
         ],
-        ids=str,
+        ids=["name", "nothing", "path", "bytes", "number", "iterator"],
     )
     def test_that_are_no_arrays(self, argument: Any, shown: str, tiny: Detector, photos: list[Image]) -> None:
         for images in (argument, [argument], (photos[0], argument)):

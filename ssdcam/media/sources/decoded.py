@@ -70,7 +70,11 @@ class DecodedPicture:
         return BgrSurface(self.image)
 
     def to_draw_on(self) -> PlanarPicture | NDArray[np.uint8]:
-        """A copy in memory of its own, upright: in planes if it can be, else :attr:`image`."""
+        """Upright and in memory of its own, made when first asked for: in planes if it can be, else :attr:`image`."""
+        return self._own
+
+    @cached_property
+    def _own(self) -> PlanarPicture | NDArray[np.uint8]:
         if not is_plain(self._frame):
             return self.image
         planes = planes_of(self._frame)
