@@ -215,6 +215,15 @@ class OneMap(nn.Module):
         return [x]
 
 
+def test_a_backbone_that_makes_more_maps_than_it_says_is_refused():
+    class TwoMaps(OneMap):
+        def forward(self, x):
+            return [x, x]
+
+    with pytest.raises(ValueError, match="zip"):
+        SSD(TwoMaps(), [2], num_columns=5)(torch.zeros(1, 3, 4, 6))
+
+
 def test_order_of_the_output():
     """Cells row by row; in a cell its default boxes; of a box its values: what default_boxes writes out."""
     network = SSD(OneMap(), [2], num_columns=5, head=PLAIN_1X1)

@@ -335,10 +335,10 @@ def test_an_iou_equal_to_the_threshold_does_not_suppress(run):
 @pytest.mark.parametrize("after", [1, 2, 7])
 @pytest.mark.parametrize("agnostic", [False, True], ids=["by class", "agnostic"])
 def test_a_crowd_of_equal_scores(run, after, agnostic):
-    """Hundreds, of which the first default boxes are to be kept; none overlaps another by more than the threshold."""
+    """Hundreds of just the threshold; the first default boxes are kept, for none overlaps another by more than 1."""
     spec = small(small(NO_BACKGROUND))
     locations, raw_scores, defaults = case(spec, seed=0, batch=2)
-    raw_scores[:] = 1.0
+    raw_scores[:] = 0.0
     selection = Selection(0.5, NmsFigures(1.0, 5000, after, class_agnostic=agnostic))
     boxes, _, class_ids, images = run(0 * locations, raw_scores, defaults, spec, selection)
     places, classes = np.arange(after), np.zeros(after)
