@@ -56,13 +56,12 @@ class Memory:
 def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> Memory | None:
     """How much there is; None where the system does not tell as Linux does."""
     try:
-        rows = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        total, free, swap = (
-            int(rows.get(name, "0").split()[0]) * 1024 for name in ("MemTotal", "MemAvailable", "SwapTotal")
-        )
-        if not total:
-            return None
-    except (OSError, IndexError, ValueError):
+        rows = {"SwapTotal": "0"}
+        for line in meminfo.read_text().splitlines():
+            name, _, value = line.partition(":")
+            rows[name] = value
+        total, free, swap = (int(rows[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable", "SwapTotal"))
+    except (OSError, KeyError, IndexError, ValueError):
         return None
     try:
         limit = int((cgroup / "memory.max").read_text())

@@ -92,6 +92,8 @@ def run(arguments: list[str]) -> int:
     except ImportError as error:  # of what cannot be done without; what can be says so itself
         # C++ makes this of a stop, too.
         return stopping.code() or _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
+    except SystemError as error:  # C makes this of a stop
+        return stopping.code() or _failed(error, 1, _unforeseen(error))
     except Exception as error:
         if memory.ran_out(error):
             return _failed(error, 1, f"too little memory: {_thrift(context, arguments)}")
@@ -101,8 +103,12 @@ def run(arguments: list[str]) -> int:
         if isinstance(error, OSError) and error.strerror:  # what was not foreseen where the file is used
             where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
             return _failed(error, 1, f"{where}{error.strerror}")
-        return _failed(error, 1, f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)")
+        return _failed(error, 1, _unforeseen(error))
     return 0
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"{type(error).__name__}: {error} (a bug in ssdcam: -vv shows where)"
 
 
 def _thrift(context: click.Context | None, arguments: list[str]) -> str:
@@ -110,7 +116,8 @@ def _thrift(context: click.Context | None, arguments: list[str]) -> str:
     command = ssdcam.get_command(context, context.invoked_subcommand or "") if context else None
     there = {name for parameter in (command.params if command else []) for name in parameter.opts}
     options = [name for name in _THRIFTY if name in there]
-    if "--threads" in arguments:  # by itself there are only as many as cores
+    # By themselves there are only as many as cores.
+    if any(argument.partition("=")[0] == "--threads" for argument in arguments):
         options.append("--threads")
     if not options:
         return "smaller pictures or a smaller network take less"

@@ -60,9 +60,9 @@ def check_files(
             raise WrongUsageError(f"{file}: two outputs cannot have one name")
         taken.add(_whole(file))
     # Annotated copies may lie among files of records, and so may pictures that are read.
-    taken = {_whole(file) for file in files}
+    taken = {_whole(file) for file in (*files, *(output for output in outputs if output.suffix))}
     for folder in folders:
-        if _whole(folder) in taken:
+        if taken & {_whole(place) for place in (folder, *folder.parents)}:
             raise WrongUsageError(f"{folder}: two outputs cannot have one name")
         taken.add(_whole(folder))
     return [file for file in files if is_file(file)]  # what is no regular file, such as /dev/null, loses nothing
@@ -122,6 +122,8 @@ def wrote(output: str | Path | None, records: Sequence[str], crops: Path | None,
     """Which of the places that results were to go to are there, in a line; empty if none is."""
     from ssdcam.records import records_place
 
-    places = [output, *(records_place(target)[0] for target in records), crops, stats]
+    # Crops have a folder of their own only once there is one, and an empty one holds nothing of ours.
+    cut = crops if crops and is_folder(crops) and any(crops.iterdir()) else None
+    places = [output, *(records_place(target)[0] for target in records), cut, stats]
     there = [str(place) for place in places if place and exists(Path(place))]
     return console.printable(f"wrote {', '.join(there)}") if there else ""

@@ -90,7 +90,7 @@ def check_memory(spec: ModelSpec, settings: Settings, processes: int) -> None:
     Args:
         spec: the network.
         settings: how it is trained.
-        processes: that share a batch, on this machine as far as we know.
+        processes: that share a batch; torchrun says how many of them this machine has, else it is all of them.
 
     Raises:
         WrongUsageError: the machine has not even as much memory, swap included, as the network's layers must keep.
@@ -106,10 +106,11 @@ def check_memory(spec: ModelSpec, settings: Settings, processes: int) -> None:
     total = there.total + there.swap
     reduced = choose_precision(settings.precision, device) != "fp32"
     one = least_memory(spec, settings.freeze) // (2 if reduced else 1)
-    needed = settings.batch // processes * one
+    here = min(int(os.environ.get("LOCAL_WORLD_SIZE", processes)), processes)
+    needed = settings.batch // processes * here * one
     if needed <= _MOST_OF_MEMORY * total:
         return
-    fits = int(_MOST_OF_MEMORY * total / one) * processes
+    fits = int(_MOST_OF_MEMORY * total / one / here) * processes
     advice = f"pass --batch {fits} or less" if fits else "a smaller --input-size takes less"
     text = f"--batch {settings.batch}: takes {needed / 1e9:.0f} GB of memory or more, of {total / 1e9:.0f} GB: {advice}"
     if needed > total:

@@ -74,6 +74,26 @@ def fused(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """
     if not _can_fuse(dtype):
         return network
+    return _Fused(network, dtype)
+
+
+class _Fused(nn.Module):
+    """A network and its faster twin. The network stays, so that both can be copied and pickled, as ours can."""
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._made_of = network, dtype
+        self.twin = _fuse(network)
+
+    def forward(self, images: Tensor) -> Any:
+        # Called as a module, it would print what it thinks of an error to stderr.
+        return self.twin.forward(images)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return fused, self._made_of
+
+
+def _fuse(network: nn.Module) -> fx.GraphModule:
     graph = _Tracer().trace(network)
     modules = dict(network.named_modules())
     fast = fx.GraphModule(network, graph)
@@ -87,6 +107,7 @@ def fused(network: nn.Module, dtype: torch.dtype) -> nn.Module:
             behind.replace_all_uses_with(node)
             graph.erase_node(behind)
         fast.set_submodule(node.target, _Convolution(convolution, activation))
+    fast.delete_all_unused_submodules()
     fast.recompile()
     return fast
 

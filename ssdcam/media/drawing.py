@@ -183,7 +183,7 @@ def _meet(a: _Tag, ax: int, ay: int, b: _Tag, bx: int, by: int) -> bool:
     return ax < bx + b.width and bx < ax + a.width and ay < by + b.height and by < ay + a.height
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def _tile(tag: _Tag, colour: Colour) -> Tile:
     image = np.full((tag.height, tag.width, 3), colour, np.uint8)
     pad = (tag.width - cv2.getTextSize(tag.text, FONT, tag.scale, tag.thickness)[0][0]) // 2

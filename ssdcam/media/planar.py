@@ -110,7 +110,7 @@ def _samples(colour: Colour, matrix: int) -> tuple[int, ...]:
     return tuple(cv2.transform(np.array([[colour]], np.uint8), from_bgr(matrix, LIMITED))[0, 0].tolist())
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def _planes(tile: Tile, matrix: int) -> tuple[NDArray[np.uint8], ...]:
     """Luma and chroma of a small picture."""
     height, width = tile.image.shape[:2]

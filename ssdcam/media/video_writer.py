@@ -18,7 +18,7 @@ from fractions import Fraction
 from math import inf
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from ssdcam.media.faststart import cut_to_fragments, make_plain
 from ssdcam.media.frame import Picture
 from ssdcam.media.planar import PlanarPicture
 from ssdcam.media.soundtrack import Soundtrack, open_soundtrack
-from ssdcam.media.yuv import BT601, LIMITED, Colours, YuvConverter, colours_for
+from ssdcam.media.yuv import BT601, LIMITED, Colours, YuvConverter, colours_for, mix_alike
 
 _log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class VideoWriter:
         if self._closed:
             raise VideoError(f"{self.path}: is closed already")
         frame = None
-        if isinstance(picture, PlanarPicture) and (picture.size, picture.matrix) == (self._shape[:2], self._matrix):
+        if self._holds(picture):
             frame = picture.frame
         else:
             image = picture if isinstance(picture, np.ndarray) else picture.image
@@ -176,6 +176,14 @@ class VideoWriter:
             self._settle()
             self._encoding = self._worker.submit(self._encode, frame)
             self._frames += 1
+
+    def _holds(self, picture: NDArray[np.uint8] | Picture) -> TypeGuard[PlanarPicture]:
+        """Whether a picture is such as the encoder takes."""
+        return (
+            isinstance(picture, PlanarPicture)
+            and picture.size == self._shape[:2]
+            and mix_alike(picture.matrix, self._matrix)
+        )
 
     def close(self, *, ended: bool = True) -> None:
         """Finish the file. Closing it again does nothing.

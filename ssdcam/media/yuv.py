@@ -32,7 +32,7 @@ BT601 = Colours(matrix=6, primaries=6, transfer=6)
 BT709 = Colours(matrix=1, primaries=1, transfer=1)
 LIMITED, FULL = 1, 2  # ranges, in FFmpeg's numbers
 
-_UNSAID = 2  # in H.273
+UNSAID = 2  # in H.273
 _SMPTE170M = (0.299, 0.114)
 # What red and blue add to luma, by matrix; green adds the rest.
 _LUMA: Mapping[int, tuple[float, float]] = {
@@ -110,7 +110,12 @@ def to_planes(
 
 def can_be_made(matrix: int) -> bool:
     """Whether :func:`from_bgr` knows that matrix of H.273, or it says nothing."""
-    return matrix in _LUMA or matrix == _UNSAID
+    return matrix in _LUMA or matrix == UNSAID
+
+
+def mix_alike(one: int, other: int) -> bool:
+    """Whether :func:`from_bgr` has the same for two matrices of H.273."""
+    return _LUMA.get(one, _SMPTE170M) == _LUMA.get(other, _SMPTE170M)
 
 
 def colours_for(height: int) -> Colours:

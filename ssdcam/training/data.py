@@ -358,7 +358,10 @@ def batches(
             # Torch's, of a worker that is gone; Python's own, of one that goes while a batch is fetched from it.
             if not workers:
                 raise
-            reason = str(error).splitlines()[0] if isinstance(error, RuntimeError) else "a worker process was ended"
+            if isinstance(error, EOFError | ConnectionError | FileNotFoundError):
+                reason = "a worker process was ended"
+            else:
+                reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
             raise TrainingError(f"{reason}; is memory short? pass fewer --workers") from error
         if batch is None:
             return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from ssdcam.records.record import to_json
 
 from .. import pictures
 from ..media.sources.videos import make_video
+from ..waiting import wait_until
 from .running import GUARD, one_line, records, run, start
 
 
@@ -171,7 +171,8 @@ def test_nothing_is_said_where_it_is_not_wanted(line: str, option: str, here: Pa
 
 
 def test_a_run_that_fails_claims_nothing(here: Path) -> None:
-    done = run("video", "v.mp4", "-o", "out.mp4", "--records", "r.csv", cwd=here, env={"SSDCAM_STUB_FAIL": "5"})
+    line = "video v.mp4 -o out.mp4 --records r.csv --batch 1"
+    done = run(*line.split(), cwd=here, env={"SSDCAM_STUB_FAIL": "10"})
     assert done.returncode == 1
     assert "the stub was told to fail" in one_line(done.stderr)
     assert "wrote" not in done.stdout
@@ -181,9 +182,7 @@ def test_one_that_is_stopped_says_what_it_wrote(here: Path) -> None:
     make_video(here / "long.mp4", range(900))
     slow = {"SSDCAM_STUB_SLEEP": "0.1"}
     process = start("video", "long.mp4", "-o", "out.mp4", "--records", "r.jsonl", cwd=here, env=slow)
-    deadline = time.monotonic() + GUARD
-    while not ((here / "r.jsonl").exists() and (here / "r.jsonl").stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: (here / "r.jsonl").exists() and (here / "r.jsonl").stat().st_size, process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=GUARD)
     assert (process.returncode, err) == (130, "")
@@ -197,9 +196,7 @@ def test_what_a_killed_run_left_is_named(out: str, here: Path) -> None:
     make_video(here / "long.mp4", range(900))
     target = here / out / "long.mp4" if out.endswith("/") else here / out
     process = start("video", "long.mp4", "-o", out, cwd=here, env={"SSDCAM_STUB_SLEEP": "0.1"})
-    deadline = time.monotonic() + GUARD
-    while not target.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(target.exists, process)
     process.kill()
     process.communicate(timeout=GUARD)
     assert marker_of(target).exists()

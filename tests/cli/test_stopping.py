@@ -13,6 +13,7 @@ import pytest
 
 from ..media.sources.videos import make_video
 from ..pictures import photo
+from ..waiting import wait_until
 from .running import GUARD, environment, start
 from .test_train import QUICK, write_coco
 
@@ -234,8 +235,8 @@ def test_processes_that_prepare_photos_end_with_the_run(tmp_path: Path) -> None:
     arguments += [*QUICK, "--epochs", 10_000, "--eval-every", 10_000, "--workers", 2, "-o", tmp_path / "run"]
     process = start(*arguments, command=[sys.executable, "-m", "ssdcam"])
     try:
-        while not (tmp_path / "run/log.csv").exists() or (tmp_path / "run/log.csv").read_text().count("\n") < 3:
-            assert process.poll() is None, process.communicate()
+        log = tmp_path / "run/log.csv"
+        wait_until(lambda: log.exists() and log.read_text().count("\n") >= 3, process)
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=GUARD)
@@ -256,8 +257,7 @@ def test_two_hundred_stopped_videos(tmp_path: Path, tiny_model: Path) -> None:
         options = ["-m", tiny_model, "--engine", engine, "--device", "cpu", "-o", tmp_path / "out.mp4", "-y"]
         process = start("video", video, *options, command=[sys.executable, "-m", "ssdcam"])
         try:
-            while not (tmp_path / "out.mp4").exists() and process.poll() is None:
-                pass
+            wait_until((tmp_path / "out.mp4").exists, process)
             name, code = dice.choice([("SIGINT", 130), ("SIGTERM", 143)])
             process.send_signal(signal.Signals[name])
             _, said = process.communicate(timeout=GUARD)

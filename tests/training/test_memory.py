@@ -64,6 +64,11 @@ def test_a_batch_that_cannot_fit(machine: None) -> None:
     assert 41 * one <= 6 * 10**9 < 42 * one
 
 
+def test_processes_of_one_machine_share_its_memory(machine: None) -> None:
+    with pytest.raises(WrongUsageError, match=r"--batch 160: takes 23 GB .* of 8 GB: pass --batch 40 or less"):
+        train_setup.check_memory(SPEC, replace(CPU, batch=160), 4)
+
+
 def test_one_photo_that_cannot_fit(machine: None) -> None:
     large = new_spec("ssd300-vgg16", ("a",), input_size=(3072, 3072))
     with pytest.raises(WrongUsageError, match=r"--batch 1: takes .* a smaller --input-size takes less"):
@@ -76,7 +81,9 @@ def test_what_may_fit_is_tried(
     monkeypatch.setattr("ssdcam.cli.console.log.propagate", True)
     train_setup.check_memory(SPEC, replace(CPU, batch=41), 1)
     train_setup.check_memory(SPEC, replace(CPU, batch=80, precision="bf16"), 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     train_setup.check_memory(SPEC, replace(CPU, batch=160), 4)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
     assert not caplog.messages
     train_setup.check_memory(SPEC, replace(CPU, batch=50), 1)
     assert [record.levelname for record in caplog.records] == ["WARNING"]

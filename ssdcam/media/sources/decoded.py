@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from ssdcam.media.av import av
 from ssdcam.media.planar import PlanarPicture
 from ssdcam.media.surface import BgrSurface
-from ssdcam.media.yuv import FULL, Colours, can_be_made, planes_of, to_bgr
+from ssdcam.media.yuv import FULL, UNSAID, Colours, can_be_made, planes_of, to_bgr
 
 _PLANAR = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0, which nearly every video is
 _FULL_RANGE = ("yuvj420p",)
+# What every encoder takes; x265 refuses others.
+_PRIMARIES, _TRANSFERS = frozenset(range(1, 13)) - {3}, frozenset(range(1, 19)) - {3}
 
 
 class DecodedPicture:
@@ -100,7 +102,12 @@ def colours_of(frame: av.VideoFrame) -> Colours | None:
     """How a frame that can stay in luma and chroma makes its colours; None for one that cannot."""
     if not is_plain(frame):
         return None
-    return Colours(int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc))
+    primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
+    return Colours(
+        int(frame.colorspace),
+        primaries if primaries in _PRIMARIES else UNSAID,
+        transfer if transfer in _TRANSFERS else UNSAID,
+    )
 
 
 def can_be_resized(frame: av.VideoFrame) -> bool:

@@ -51,7 +51,6 @@ class FileSource(Source):
         max_frames: give no more than this.
 
     Attributes:
-        colours: see :class:`~ssdcam.media.sources.decoder.Decoder`.
         origin: where the file's clock starts, in seconds; 0 but for MPEG-TS and its kin.
         begins: when the video begins, in seconds on the frames' clock.
         ends: when it, or what is asked for, ends, as the file says; None where it does not.

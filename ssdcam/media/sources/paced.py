@@ -53,7 +53,7 @@ class PacedSource(Source):
         self.name = source.name
         self.width, self.height = source.width, source.height
         self.rate: Fraction | None = source.rate
-        self.frame_count, self.duration = source.frame_count, source.duration
+        self.frame_count, self.duration, self.colours = source.frame_count, source.duration, source.colours
 
     def read(self) -> Frame | None:
         """The next frame, when it is due; None at the end or once ``stop`` is set.

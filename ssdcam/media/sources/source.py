@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from ssdcam.media.frame import Frame
+
+if TYPE_CHECKING:
+    from ssdcam.media.yuv import Colours
 
 
 class Source(Protocol):
@@ -22,6 +25,8 @@ class Source(Protocol):
         rate: nominal frames a second; None where the source does not say. For display: frames carry their own times.
         frame_count: about how many frames it will give, for progress bars; None where that cannot be told.
         duration: seconds, as the source itself says; None for a live one without end.
+        colours: how its pictures make their colours, where they are in luma and chroma and can stay so on their way to
+            an encoder; else None.
     """
 
     name: str
@@ -31,6 +36,7 @@ class Source(Protocol):
     rate: Fraction | None
     frame_count: int | None
     duration: float | None
+    colours: Colours | None = None
 
     def read(self) -> Frame | None:
         """Wait for the next frame.
