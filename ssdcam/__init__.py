@@ -8,9 +8,11 @@ Example:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+# As typing's own, which takes a moment to import: until signals are heard, as little as possible is.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ssdcam.detection.detector import Detector, load
     from ssdcam.detections import Detections
     from ssdcam.errors import SsdcamError

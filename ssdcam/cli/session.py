@@ -51,7 +51,7 @@ class Look:
         """Draw what was found, and the figures beneath it: they never cover a label."""
         from ssdcam.media.drawing import draw_detections, draw_panel
 
-        if self.figures:
+        if self.figures and timing.live_fps:  # the first frame has none yet, and is what a video is known by
             draw_panel(surface, [f"{timing.live_fps:.1f} fps  {timing.live_latency_ms:.0f} ms"])
         draw_detections(surface, detections, self.style)
 
@@ -132,8 +132,9 @@ def summary(stats: Stats) -> str:
     """Figures for people."""
     dropped = f", {stats.dropped} dropped" if stats.dropped else ""
     stages = "  ".join(f"{name} {ms:.1f}" for name, ms in stats.stages_ms.items())
+    frames = "1 frame" if stats.frames == 1 else f"{stats.frames} frames"
     return (
-        f"{stats.frames} frames in {stats.wall_s:.1f} s: {stats.fps:.1f} fps{dropped}; "
+        f"{frames} in {stats.wall_s:.1f} s: {stats.fps:.1f} fps{dropped}; "
         f"latency {stats.latency_ms['p50']:.0f} ms (p95 {stats.latency_ms['p95']:.0f})\n"
         f"  ms a frame: {stages}"
     )

@@ -116,7 +116,8 @@ class OpenVinoEngine:
         self.precision = self._fastest() if precision == "auto" else precision
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if self.precision.upper() not in able:
-            raise UnavailableError(f"precision {precision}: this CPU computes in {', '.join(sorted(able))}; use fp32")
+            there = ", ".join(name for name in (*_TYPES, "int8") if name.upper() in able)
+            raise UnavailableError(f"precision {precision}: this CPU computes in {there}; use fp32")
         self._settings: dict[str, Any] = {}
         if self.precision != "int8":  # what integers do not suit is computed in what OpenVINO prefers
             self._settings["INFERENCE_PRECISION_HINT"] = _TYPES[self.precision]

@@ -100,7 +100,7 @@ def check_display() -> Iterator[Finding]:
 
 
 def _display_remedy() -> str:
-    without = "work without a window: -o FILE, --json, --no-window"
+    without = "work without a window: -o FILE, --json or --records FILE"
     if os.environ.get("WAYLAND_DISPLAY"):
         return f"OpenCV's windows need XWayland: install and start it (then DISPLAY is set), or {without}"
     if os.environ.get("SSH_CONNECTION"):

@@ -91,7 +91,7 @@ def plan_videos(
         raise WrongUsageError(f"{output}: several inputs need a folder to go to, and this names a video file")
     videos = list({video.path: video for video in videos}.values())  # one that is named twice is written once
     in_folder = several or is_folder(place) or as_folder
-    if in_folder:
+    if in_folder and videos:
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -19,10 +21,24 @@ def test_figures_lie_beneath_boxes_and_labels(size: tuple[int, int]) -> None:
     found = Detections(box, np.array([0.9], np.float32), np.zeros(1, np.int64), ("person",))
     blank = np.full((height, width, 3), 200, np.uint8)
     plain, both, figures = blank.copy(), blank.copy(), blank.copy()
-    Look(Style(), figures=False, window=False).draw(BgrSurface(plain), found, Timing())
-    Look(Style(), figures=True, window=False).draw(BgrSurface(both), found, Timing())
-    Look(Style(), figures=True, window=False).draw(BgrSurface(figures), Detections.empty(), Timing())
+    timing = Timing()
+    for _ in range(2):
+        timing.drawn(time.monotonic())
+    Look(Style(), figures=False, window=False).draw(BgrSurface(plain), found, timing)
+    Look(Style(), figures=True, window=False).draw(BgrSurface(both), found, timing)
+    Look(Style(), figures=True, window=False).draw(BgrSurface(figures), Detections.empty(), timing)
     drawn, shaded = (np.any(image != blank, axis=2) for image in (plain, figures))
     assert (drawn & shaded).any(), "they do not meet"
     np.testing.assert_array_equal(both[drawn], plain[drawn])
     np.testing.assert_array_equal(both[~drawn], figures[~drawn])
+
+
+def test_there_are_no_figures_before_the_second_frame() -> None:
+    image = np.full((480, 640, 3), 200, np.uint8)
+    timing = Timing()
+    for _ in range(2):  # the first frame is drawn before it is counted
+        Look(Style(), figures=True, window=False).draw(BgrSurface(image), Detections.empty(), timing)
+        assert (image == 200).all()
+        timing.drawn(time.monotonic())
+    Look(Style(), figures=True, window=False).draw(BgrSurface(image), Detections.empty(), timing)
+    assert not (image == 200).all()

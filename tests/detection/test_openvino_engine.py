@@ -19,7 +19,7 @@ def test_a_precision_that_this_cpu_lacks(tiny_checkpoint, monkeypatch):
             return ["FP32", "INT8"]
 
     monkeypatch.setattr(openvino_engine, "_core", Core)
-    with pytest.raises(UnavailableError, match="this CPU computes in FP32, INT8; use fp32"):
+    with pytest.raises(UnavailableError, match="this CPU computes in fp32, int8; use fp32"):
         OpenVinoEngine(tiny_checkpoint, precision="bf16")
 
 

@@ -163,7 +163,7 @@ class TestDisplay:
     @pytest.mark.parametrize(
         ("variables", "text", "remedy"),
         [
-            ({}, "there is no display (DISPLAY is not set)", "-o FILE, --json, --no-window"),
+            ({}, "there is no display (DISPLAY is not set)", "-o FILE, --json or --records FILE"),
             ({"WAYLAND_DISPLAY": "wayland-0"}, "there is no display", "XWayland"),
             ({"SSH_CONNECTION": "a 1 b 2"}, "there is no display", "ssh -X"),
             ({"DISPLAY": ":987"}, "the display :987 does not answer", "-o FILE"),
