@@ -97,7 +97,8 @@ def checks(engines: Sequence[str]) -> list[Check]:
             "pictures:check_display",
             needs=("cv2",),
             remedy="work without a window (-o FILE, --json or --records FILE); on Debian and Ubuntu, what Qt misses is "
-            "mostly in: sudo apt install libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-xinerama0 libxkbcommon-x11-0",
+            "mostly in: sudo apt install "
+            "libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1 libxcb-xinerama0 libxkbcommon-x11-0",
         ),
         Check(
             "cameras",
