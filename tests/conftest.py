@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSDCAM_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def level_of_our_log() -> Iterator[None]:
+    """A command line that a test runs in its own process sets it; the next test shall not inherit that."""
+    log = logging.getLogger("ssdcam")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 TINY_LABELS = ("ant", "bee", "cat")
