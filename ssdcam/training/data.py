@@ -12,8 +12,10 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
+from multiprocessing.synchronize import Event
 from typing import Any, NamedTuple
 
 import cv2
@@ -34,6 +36,7 @@ from ssdcam.training.loss import Targets
 
 _BLOCK = 32  # photos read at once before a run: some may be of a hundred megabytes
 _TRIES = 10  # photos in a row that cannot be read until a run gives up
+_LOCK_S = 5.0  # seconds to wait for a lock that others hold for microseconds
 
 LEAST_SIDE = 1.0
 """Pixels of the network's input; a thinner object cannot be seen there and is neither object nor background."""
@@ -350,7 +353,10 @@ def batches(
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),  # torch's own random numbers are not touched
     )
-    prepared = iter(loader)
+    prepared: Any = iter(loader)
+    if workers:
+        with suppress(AttributeError):  # it is torch's own, and another torch may have none
+            prepared._workers_done_event = _DoneEvent(prepared._workers_done_event)
     while True:
         try:
             batch = next(prepared, None)
@@ -368,6 +374,27 @@ def batches(
         if isinstance(batch, TrainingError):
             raise batch
         yield batch
+
+
+class _DoneEvent:
+    """What tells workers that they are no longer wanted, for the process that has them, which alone says so.
+
+    Looking at it and setting it take a lock that workers take, too, now and then. One that is killed in that moment
+    keeps it, and torch would wait for ever.
+    """
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+        self._done = False
+
+    def is_set(self) -> bool:
+        return self._done
+
+    def set(self) -> None:
+        self._done = True
+        if self._event._cond.acquire(timeout=_LOCK_S):  # type: ignore[attr-defined]
+            self._event._cond.release()  # type: ignore[attr-defined]
+            self._event.set()  # else torch ends its workers when they do not end by themselves
 
 
 def _plan(store: PhotoStore, order: Order, first: int, last: int, share: tuple[int, int]) -> Iterator[list[Place]]:

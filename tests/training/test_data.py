@@ -162,18 +162,22 @@ def test_another_photo_stands_in_for_one_that_disappears(tmp_path, workers):
         take(photos, order, workers=workers)
 
 
-def test_a_worker_that_is_killed(tmp_path):
+@pytest.mark.parametrize("way", ["", "with a lock in its hands"])
+def test_a_worker_that_is_killed(way, tmp_path):
     """In a process of its own: torch tells of it by a signal, which interrupts whatever runs."""
-    script = "import sys; from tests.training.test_data import kill_a_worker; kill_a_worker(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", script, tmp_path], check=True, cwd=Path(__file__).parents[2], timeout=GUARD)
+    script = "import sys; from tests.training.test_data import kill_a_worker; kill_a_worker(*sys.argv[1:])"
+    command = [sys.executable, "-c", script, tmp_path, way]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], timeout=GUARD)
 
 
-def kill_a_worker(folder):
+def kill_a_worker(folder, way):
     photos, order = store(draw(Path(folder), 10)), Order(seed=1, batch=4)
     before = set(multiprocessing.active_children())
     prepared = batches(photos, order, SIZE, NOTHING, first=0, last=300, workers=1)
     next(prepared)
     (worker,) = set(multiprocessing.active_children()) - before
+    if way:  # whoever held it, nobody gives it back
+        assert prepared.gi_frame.f_locals["prepared"]._workers_done_event._event._cond.acquire()
     os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises(TrainingError, match="fewer --workers"):
         list(prepared)
