@@ -36,7 +36,7 @@ class _Convolution(nn.Module):
         self._activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        x, padding = (x, self._padding) if self._padding else self._pad_same(x)
+        x, padding = self._pad_same(x) if self._padding is None else (x, self._padding)
         weight = self._weight
         if not weight.is_mkldnn:  # threads that come here at once do the same work, once
             lay_out: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
