@@ -85,7 +85,7 @@ def command(
         if as_json or not done:
             return ""
         counts = f"{_count(objects, 'object')} in {_count(done, 'picture')}"
-        return "; ".join(filter(None, [counts, outputs.wrote(output, records, crops)]))
+        return "; ".join(filter(None, [counts, outputs.wrote(output, records, crop_folder)]))
 
     with ExitStack() as stack:
         outputs.tell_at_end(stack, summary)

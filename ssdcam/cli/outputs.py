@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from ssdcam.addresses import is_url, redact
 from ssdcam.cli import console
 from ssdcam.errors import WrongUsageError
 from ssdcam.files import exists, is_file, is_folder, not_a_folder, same_file
+
+if TYPE_CHECKING:
+    from ssdcam.media.crops import CropFolder
 
 
 def files_read(detection: Mapping[str, Any]) -> list[Path]:
@@ -118,12 +121,13 @@ def tell_at_end(stack: ExitStack, summary: Callable[[], str]) -> None:
     stack.push(tell)
 
 
-def wrote(output: str | Path | None, records: Sequence[str], crops: Path | None, stats: Path | None = None) -> str:
+def wrote(
+    output: str | Path | None, records: Sequence[str], crops: CropFolder | None, stats: Path | None = None
+) -> str:
     """Which of the places that results were to go to are there, in a line; empty if none is."""
     from ssdcam.records import records_place
 
-    # Crops have a folder of their own only once there is one, and an empty one holds nothing of ours.
-    cut = crops if crops and is_folder(crops) and any(crops.iterdir()) else None
+    cut = crops.folder if crops and crops.written else None  # what is there may be an older run's
     places = [output, *(records_place(target)[0] for target in records), cut, stats]
     there = [str(place) for place in places if place and exists(Path(place))]
     return console.printable(f"wrote {', '.join(there)}") if there else ""

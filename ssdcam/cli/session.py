@@ -21,6 +21,7 @@ from ssdcam.errors import SsdcamError, WrongUsageError
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
     from ssdcam.detections import Detections
+    from ssdcam.media.crops import CropFolder
     from ssdcam.media.drawing import Style
     from ssdcam.media.sources import Source
     from ssdcam.media.surface import Surface
@@ -228,10 +229,9 @@ def can_watch(wanted: bool, has_sink: bool) -> bool:
 
 
 def open_sinks(
-    stack: ExitStack, detector: Detector, printer: Printer | None, records: Sequence[str], crops: Path | None
+    stack: ExitStack, detector: Detector, printer: Printer | None, records: Sequence[str], crops: CropFolder | None
 ) -> list[Callable[[str], Sink]]:
     """The sinks that do not depend on the source, each as a function of what records call the source."""
-    from ssdcam.media.crops import CropFolder
     from ssdcam.pipeline.sinks import CropsSink, RecordsSink
     from ssdcam.records import open_records
 
@@ -242,8 +242,7 @@ def open_sinks(
         write = stack.enter_context(open_records(target, labels=detector.labels)).write
         makers.append(partial(RecordsSink, write_record=write))
     if crops:
-        folder = CropFolder(crops)
-        makers.append(lambda name: CropsSink(name, folder))
+        makers.append(partial(CropsSink, folder=crops))
     return makers
 
 

@@ -71,6 +71,7 @@ def command(
 
     Sound, times and orientation are kept. The output plays whatever ends the run.
     """
+    from ssdcam.media.crops import CropFolder
     from ssdcam.media.drawing import Style
     from ssdcam.media.outputs import check_targets
     from ssdcam.media.video_outputs import plan_videos
@@ -103,18 +104,22 @@ def command(
     detector = loading.load_detector(**detection)
     batch = batch or default_batch(detector.engine.device)
     timing = Timing()
-    place = jobs[0].target if len(jobs) == 1 else output
+    crop_folder = CropFolder(crops) if crops else None
+    written: list[Path] = []
+
+    def told_at_end() -> str:
+        place = None if not written else written[0] if len(jobs) == 1 else output
+        return outputs.wrote(place, records, crop_folder, stats) if timing.frames and not as_json else ""
+
     with ExitStack() as stack:
-        outputs.tell_at_end(
-            stack, lambda: outputs.wrote(place, records, crops, stats) if timing.frames and not as_json else ""
-        )
+        outputs.tell_at_end(stack, told_at_end)
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
-        common = session.open_sinks(stack, detector, printer, records, crops)
+        common = session.open_sinks(stack, detector, printer, records, crop_folder)
         note = f"{planned - len(jobs)} of {planned} already done" if len(jobs) < planned else ""
         stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json, note))
         run = _Run(
             detector, common, look, timing, start, end, stride, max_frames, batch, codec, crf, preset, not no_audio,
-            comment,
+            comment, written,
         )  # fmt: skip
         show_progress = stack.enter_context(session.progress(run.count_frames(jobs), timing, as_json))
         for job in jobs:
@@ -186,7 +191,7 @@ def _unfinished(jobs: Sequence[VideoJob], comment: str, yes: bool) -> list[Video
 
 @dataclass(frozen=True)
 class _Run:
-    """What is the same for every video of a command."""
+    """What is the same for every video of a command, and the outputs that came to a proper end or were stopped."""
 
     detector: Detector
     common: Sequence[Callable[[str], Sink]]
@@ -202,6 +207,7 @@ class _Run:
     preset: str
     audio: bool
     comment: str
+    written: list[Path]
 
     def open(self, path: Path) -> FileSource:
         from ssdcam.media.sources import FileSource
@@ -259,13 +265,16 @@ class _Run:
                     batch=batch,
                     tick=lambda: show_progress(str(job.path)),
                 )
-            except BaseException:
+            except BaseException as error:
                 if writer:
                     writer.abort()
+                    if writer.whole and not isinstance(error, Exception):
+                        self.written.append(writer.path)
                 raise
             if claim and writer:
                 writer.close(ended=ended and self.max_frames is None)
                 claim.finished = ended
+                self.written.append(writer.path)
             return ended
 
     def _tell_left_out(self, path: Path, source: FileSource) -> None:

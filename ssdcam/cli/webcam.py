@@ -97,6 +97,7 @@ def command(
     plays at its own pace. Keys in the window: q quits, h shows the others.
     """
     from ssdcam.media.claims import Claim, is_claimed
+    from ssdcam.media.crops import CropFolder
     from ssdcam.media.drawing import Style
     from ssdcam.media.sources import open_source
     from ssdcam.media.sources.mirror import MirroredSource
@@ -136,15 +137,20 @@ def command(
         console.log.info("%s: %dx%d at %s fps", camera.name, camera.width, camera.height, _shown(camera.rate))
         detector = loading.load_detector(**detection)
         timing = Timing()
-        outputs.tell_at_end(
-            stack, lambda: outputs.wrote(output, records, crops, stats) if timing.frames and not as_json else ""
-        )
+        crop_folder = CropFolder(crops) if crops else None
+        writer: VideoWriter | None = None
+
+        def told_at_end() -> str:
+            place = output if writer and writer.whole else None
+            return outputs.wrote(place, records, crop_folder, stats) if timing.frames and not as_json else ""
+
+        outputs.tell_at_end(stack, told_at_end)
         printer = session.Printer(others=bool(output or records or crops)) if as_json else None
-        sinks = [make(camera.name) for make in session.open_sinks(stack, detector, printer, records, crops)]
+        sinks = [make(camera.name) for make in session.open_sinks(stack, detector, printer, records, crop_folder)]
         if output:
             stack.enter_context(Claim(output, resumable=False))
-            writer = _open_writer(output, camera, codec, crf, preset)
-            stack.push(lambda kind, error, trace: writer.abort() if error else writer.close(ended=False))
+            writer = recording = _open_writer(output, camera, codec, crf, preset)
+            stack.push(lambda kind, error, trace: recording.abort() if error else recording.close(ended=False))
             sinks.append(VideoSink(writer))
         stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json))
         show_progress = stack.enter_context(session.progress(max_frames, timing, as_json))

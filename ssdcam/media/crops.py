@@ -24,10 +24,14 @@ class CropFolder:
 
     Args:
         folder: made when first needed.
+
+    Attributes:
+        written: whether a crop was written.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
+        self.written = False
         self._names = FileNames()
 
     def save(self, record: Record, image: NDArray[np.uint8]) -> None:
@@ -43,15 +47,16 @@ class CropFolder:
         if not len(record.detections):
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ImageError(f"{self._folder}: cannot be made: {error.strerror}") from error
+            raise ImageError(f"{self.folder}: cannot be made: {error.strerror}") from error
         name = self._names.name(record)
         corners = np.concatenate(
             [np.floor(record.detections.boxes[:, :2]), np.ceil(record.detections.boxes[:, 2:])], axis=1
         ).astype(int)
         for rank, ((x1, y1, x2, y2), label) in enumerate(zip(corners.tolist(), record.detections.labels, strict=True)):
-            write_image(self._folder / f"{name}_{rank}_{_as_name(label)}.jpg", image[y1:y2, x1:x2])
+            write_image(self.folder / f"{name}_{rank}_{_as_name(label)}.jpg", image[y1:y2, x1:x2])
+            self.written = True
 
 
 def _as_name(label: str) -> str:

@@ -67,6 +67,10 @@ class VideoWriter:
         comment: goes into the file as its comment, which players may show; see :func:`read_comment`.
         warn: is told, in a line, of what the user should know but what does not stop the video.
 
+    Attributes:
+        path: the file.
+        whole: whether it is closed and holds every frame that was written.
+
     Raises:
         WrongUsageError: see :func:`~ssdcam.media.containers.check_output`; or ``path`` is ``audio_from``.
         VideoError: the file cannot be created, or the encoder not started.
@@ -97,6 +101,7 @@ class VideoWriter:
         if audio_from is not None and same_file(path, audio_from):
             raise WrongUsageError(f"{path}: is the input itself: use another name")
         self.path = path
+        self.whole = False
         self._shape = (height, width, 3)
         self._kind = container_of(path)
         self._source_frame, self._ends = 1 / rate, ends
@@ -214,6 +219,7 @@ class VideoWriter:
         if self._sound and self._sound.dropped:
             self._warn(f"{self.path}: {self._sound.dropped} broken packets of sound were left out")
         self._release()
+        self.whole = True
         if self._kind.fragmented:
             self._make_plain()
 

@@ -16,7 +16,7 @@ from ssdcam.records.record import to_json
 from .. import pictures
 from ..media.sources.videos import make_video
 from ..waiting import wait_until
-from .running import GUARD, one_line, records, run, start
+from .running import GUARD, STUBBED, one_line, records, run, start
 
 
 @pytest.fixture
@@ -144,6 +144,9 @@ def test_several_records_are_replaced_together(here: Path) -> None:
         ("image p.jpg -o out --crops crops", "out, crops"),
         ("image p.jpg data/images/a.jpg -o out --records r.csv", "out, r.csv"),
         ("image p.jpg --crops none --score 1", None),
+        ("image p.jpg --crops older --score 1", None),
+        ("video v.mp4 --crops older --score 1 --records r.csv", "r.csv"),
+        ("webcam v.mp4 --no-window --crops older --score 1 --stats s.json", "s.json"),
         ("image p.jpg", None),
         ("video v.mp4 -o out.mp4 --records r.jsonl --stats s.json", "out.mp4, r.jsonl, s.json"),
         ("video v.mp4 -o out/ --crops crops", "out/v.mp4, crops"),
@@ -153,6 +156,8 @@ def test_several_records_are_replaced_together(here: Path) -> None:
 )
 def test_the_end_says_where_results_are(line: str, places: str | None, here: Path) -> None:
     make_video(here / "second.mp4", range(6))
+    (here / "older").mkdir()
+    (here / "older/a_0_dark.jpg").write_text("of an earlier run")
     done = run(*line.split(), cwd=here)
     assert (done.returncode, done.stderr) == (0, "")
     told = [text.partition("wrote ")[2] for text in done.stdout.splitlines() if "wrote " in text]
@@ -176,6 +181,27 @@ def test_a_run_that_fails_claims_nothing(here: Path) -> None:
     assert done.returncode == 1
     assert "the stub was told to fail" in one_line(done.stderr)
     assert "wrote" not in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows limits no file's size")
+@pytest.mark.parametrize(
+    ("line", "complaint", "told"),
+    [
+        ("video long.mp4 -o out.mp4", "out.mp4: cannot be written", []),
+        ("video long.mp4 -o out.mp4 --records r.csv", "out.mp4: cannot be written", ["wrote r.csv"]),
+        ("video long.mp4 -o out/", "out/long.mp4: cannot be written", []),
+        ("video long.mp4 v.mp4 -o out", "out/long.mp4: cannot be written", ["wrote out"]),
+        ("webcam long.mp4 --no-window -o out.mp4", "out.mp4: cannot be written", []),
+    ],
+)
+def test_what_could_not_be_written_whole_is_not_claimed(line: str, complaint: str, told: list[str], here: Path) -> None:
+    make_video(here / "long.mp4", range(300))
+    limited = ["bash", "-c", 'ulimit -f 24; exec "$@"', "--", *STUBBED]
+    slow = {"SSDCAM_STUB_SLEEP": "0.01"}  # no slower than the encoder, so that few records are ahead of it
+    done = run(*line.split(), "--preset", "ultrafast", cwd=here, env=slow, command=limited)
+    assert done.returncode == 1
+    assert complaint in one_line(done.stderr)
+    assert [text for text in done.stdout.splitlines() if "wrote" in text] == told
 
 
 def test_one_that_is_stopped_says_what_it_wrote(here: Path) -> None:
