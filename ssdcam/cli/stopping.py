@@ -11,7 +11,7 @@ from weakref import ref
 STOPPERS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 # nohup ignores SIGHUP, and is meant to. A shell ignores SIGINT for what runs behind it, and is not.
-_HEARD = [n for n in STOPPERS if n in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(n) != signal.SIG_IGN]
+HEARD = [n for n in STOPPERS if n in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(n) != signal.SIG_IGN]
 
 # How long a stop that was dropped waits to come again, in seconds: until what dropped it has come to its end.
 _AGAIN = 0.01
@@ -93,7 +93,7 @@ def _send(number: signal.Signals) -> None:
 
 
 def _on_signals(handler: Any) -> None:
-    for number in _HEARD:
+    for number in HEARD:
         signal.signal(number, handler)
 
 

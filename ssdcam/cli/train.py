@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ssdcam.cli import console, loading, options, progress, train_setup
+from ssdcam.cli import console, loading, options, progress, stopping, train_setup
 from ssdcam.cli.train_options import TrainOptions, training
 from ssdcam.errors import WrongUsageError
 
@@ -112,10 +112,10 @@ def _check_folder(folder: Path, resume: bool) -> None:
 
 @contextmanager
 def _stopping() -> Iterator[Callable[[], bool]]:
-    """Hear Ctrl-C and SIGTERM between two steps, so that all is saved; the second time they end the run at once.
+    """Hear what stops a run between two steps, so that all is saved; the second time it ends the run at once.
 
     Yields:
-        Whether one of them has come. At the end it has its usual effect.
+        Whether such a signal has come. At the end it has its usual effect.
     """
     received: list[int] = []
     usual: dict[int, Any] = {}
@@ -125,8 +125,8 @@ def _stopping() -> Iterator[Callable[[], bool]]:
             usual[signum](signum, frame)
         received.append(signum)
 
-    for stopping in (signal.SIGINT, signal.SIGTERM):
-        usual[stopping] = signal.signal(stopping, note)
+    for heard in stopping.HEARD:
+        usual[heard] = signal.signal(heard, note)
     try:
         yield lambda: bool(received)
     finally:

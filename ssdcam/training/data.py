@@ -413,4 +413,6 @@ def _start_worker(number: int) -> None:
     """A worker leaves cores to the others, and stopping to the process that it works for."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):  # a terminal that is closed sends it to workers, too
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ssdcam.checkpoints.checkpoint import load_checkpoint, save_checkpoint
@@ -16,6 +17,7 @@ from ssdcam.cli import command_line, console, train_setup
 from ssdcam.cli.train import command
 from ssdcam.cli.train_options import TrainOptions
 from ssdcam.training.log import read_log
+from ssdcam.training.run_folder import load_state
 
 from ..checkpoints.families.small import save_faces
 from ..training.scenes import LABELS, draw, tiny
@@ -149,6 +151,25 @@ def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
     columns = ("step", "loss", "lr")
     logs = [[[row[c] for c in columns] for row in read_log(folder / "log.csv")] for folder in (whole, part)]
     assert logs[0] == logs[1]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows knows no such signal")
+def test_a_terminal_that_is_closed_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", data, "--arch", "ssd300-mobilenet-v1", "--arch-option", "width=0.1", "--input-size", 96]
+    arguments += [*QUICK, "--eval-every", 1000, "--save-every", 1000, "--workers", 1, "-o", out, "--resume"]
+    process = start(*arguments, "--epochs", 1000, command=INSTALLED)
+    try:
+        wait_until(lambda: (out / "log.csv").exists() and len(read_log(out / "log.csv")) >= 3, process)
+        for one in (*psutil.Process(process.pid).children(recursive=True), process):  # all of them hear it
+            one.send_signal(signal.SIGHUP)
+        said = finish(process)
+    finally:
+        process.kill()
+    assert (process.returncode, *said) == (129, "", "")
+    state = load_state(out)
+    assert state is not None
+    assert state["step"] == len(read_log(out / "log.csv"))
 
 
 @pytest.mark.parametrize(
