@@ -20,7 +20,7 @@ from ssdcam.checkpoints.published import PUBLISHED, Published
 from ssdcam.checkpoints.state_files import is_npz, read_npz, read_safetensors, read_torch
 from ssdcam.checkpoints.tflite import FILE_IDENTIFIER, load_tflite
 from ssdcam.errors import CheckpointError, WrongUsageError
-from ssdcam.files import exists
+from ssdcam.files import exists, is_folder
 from ssdcam.notes import note
 
 if TYPE_CHECKING:
@@ -160,6 +160,10 @@ def no_such(model: str) -> str:
 
 def _load(path: Path, family: str | None, boxes: BoxSizes | None) -> Checkpoint:
     """Tell the kind of file by its first bytes."""
+    if is_folder(path):
+        best = path / "best.safetensors"  # as ssdcam train calls it
+        such = f", such as {best}" if exists(best) else ""
+        raise CheckpointError(f"{path}: is a folder: name a checkpoint file in it{such}")
     try:
         with path.open("rb") as file:
             head = file.read(16)

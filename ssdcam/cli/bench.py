@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssdcam.cli import bench_tables, completing, console, loading, options, outputs
+from ssdcam.cli import bench_tables, completing, console, loading, options, outputs, parameters
 from ssdcam.errors import WrongUsageError
 
 if TYPE_CHECKING:
@@ -71,23 +71,23 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click
 )
 @click.option("--batch", type=_Numbers(), default="1,8", show_default=True, help="Pictures a network call.")
 @click.option(
-    "--rounds", type=click.IntRange(1, 1000), default=3, show_default=True, help="How often each thing is measured."
+    "--rounds", type=parameters.Whole(1, 1000), default=3, show_default=True, help="How often each thing is measured."
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, 3600),
+    type=parameters.Number(0, 3600),
     default=1.0,
     show_default=True,
     help="To measure each thing: the network in all rounds together, the pipeline in each.",
 )
 @click.option(
     "--score",
-    type=click.FloatRange(0, 1),
+    type=parameters.Number(0, 1),
     default=0.5,
     show_default=True,
     help="Threshold of the boxes that enter NMS and are drawn.",
 )
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads of each engine; default: all cores.")
+@click.option("--threads", type=parameters.Whole(1, 1024), help="CPU threads of each engine; default: all cores.")
 @click.option("--no-pipeline", is_flag=True, help="Measure the network alone.")
 @options.labels
 @options.foreign

@@ -42,10 +42,10 @@ _PAPERS = "ssd300-vgg16"
 @click.option("--split", default="train", show_default=True, help="Part of the data to look at.")
 @click.option(
     "--clusters",
-    type=click.IntRange(1, 1000),
+    type=parameters.Whole(1, 1000),
     help="Shapes to look for; default: as many as make no more boxes than the network's own.",
 )
-@click.option("--seed", type=parameters.whole(0), default=0, show_default=True, help="Of k-means' first centres.")
+@click.option("--seed", type=parameters.Whole(0), default=0, show_default=True, help="Of k-means' first centres.")
 @click.option("--json", "as_json", is_flag=True, help="The figures and boxes as JSON on stdout.")
 @click.option(
     "-o",

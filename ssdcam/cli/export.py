@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ssdcam.cli import console, loading, options, outputs
+from ssdcam.cli import console, loading, options, outputs, parameters
 from ssdcam.errors import WrongUsageError
 from ssdcam.files import exists, same_file
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The file to write."
 )
 @click.option("--nms/--no-nms", default=False, show_default=True, help="Put NMS into the file, too.")
-@click.option("--score", type=click.FloatRange(0, 1), help="With --nms: leave out objects below this score.  [0.5]")
-@click.option("--iou", type=click.FloatRange(0, 1), help="With --nms: as in ssdcam image; default: the checkpoint's.")
+@click.option("--score", type=parameters.Number(0, 1), help="With --nms: leave out objects below this score.  [0.5]")
+@click.option("--iou", type=parameters.Number(0, 1), help="With --nms: as in ssdcam image; default: the checkpoint's.")
 @click.option(
     "--max-det",
-    type=click.IntRange(1, 100_000),
+    type=parameters.Whole(1, 100_000),
     help="With --nms: objects an image at most; default: the checkpoint's.",
 )
 @click.option(

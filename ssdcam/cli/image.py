@@ -15,6 +15,7 @@ import click
 from ssdcam.cli import completing, console, loading, options, outputs, parameters, session
 from ssdcam.cli.progress import counted
 from ssdcam.errors import ImageError, WrongUsageError
+from ssdcam.files import is_file
 
 if TYPE_CHECKING:
     from ssdcam.detections import Image
@@ -57,7 +58,7 @@ def command(
     """
     from ssdcam.media.crops import CropFolder
     from ssdcam.media.drawing import Style, draw_detections
-    from ssdcam.media.images import PictureFolder, find_pictures, read_image
+    from ssdcam.media.images import PictureFolder, find_pictures
     from ssdcam.media.surface import BgrSurface
     from ssdcam.records import Record, open_records, to_line
 
@@ -97,7 +98,7 @@ def command(
             try:
                 if isinstance(picture, ImageError):
                     raise picture
-                image = read_image(picture.path)
+                image = _read(picture.path)
                 record = Record(str(picture.path), image.shape[1], image.shape[0], detector.detect(image))
                 printer.print(to_line(record) if as_json else _for_people(record))
                 for writer in writers:
@@ -118,6 +119,23 @@ def command(
                 break
         if failed:  # inside, for who writes records to know
             raise click.exceptions.Exit(1)
+
+
+def _read(path: Path) -> Image:
+    """Read a picture; who names a video is told what looks at videos.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    from ssdcam.media.containers import INPUT_SUFFIXES
+    from ssdcam.media.images import read_image
+
+    try:
+        return read_image(path)
+    except ImageError as error:
+        if path.suffix.lower() not in INPUT_SUFFIXES or not is_file(path):
+            raise
+        raise ImageError(f"{path}: is no picture, but by its name a video: use ssdcam video {path}") from error
 
 
 def _save(folder: PictureFolder, picture: Picture, image: Image, saved: dict[Path, Path]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ssdcam.cli import completing, console
-from ssdcam.cli.parameters import Folder, Number
+from ssdcam.cli.parameters import Folder, Number, Whole
 
 # As in ssdcam.detection.engines, which imports numpy: too much for a help text, and for who looks what is broken.
 ENGINES = ("torch", "openvino", "onnxruntime")
@@ -70,7 +70,7 @@ device = click.option(
     help="Where to run.",
 )
 
-threads = click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads to use; default: all cores.")
+threads = click.option("--threads", type=Whole(1, 1024), help="CPU threads to use; default: all cores.")
 
 labels = click.option(
     "--labels",
@@ -99,7 +99,7 @@ yes = click.option("-y", "--yes", is_flag=True, help="Overwrite without asking."
 
 arch_size = together(
     click.option("--arch-option", "arch_options", multiple=True, metavar="KEY=F", help="Of --arch, such as width=0.5."),
-    click.option("--input-size", type=click.IntRange(32, 4096), help="Side of the network's input; default: its own."),
+    click.option("--input-size", type=Whole(32, 4096), help="Side of the network's input; default: its own."),
 )
 
 detection = together(
@@ -137,9 +137,7 @@ detection = together(
         type=Number(0, 1),
         help="Boxes of a class that overlap more are one object; default: the checkpoint's.",
     ),
-    click.option(
-        "--max-det", type=click.IntRange(1, 100_000), help="Objects an image at most; default: the checkpoint's."
-    ),
+    click.option("--max-det", type=Whole(1, 100_000), help="Objects an image at most; default: the checkpoint's."),
     click.option("--classes", metavar="NAME,...", help="Look for these classes only."),
     labels,
     foreign,
@@ -188,8 +186,6 @@ encoding = together(
 )
 
 drawing = together(
-    click.option(
-        "--line-width", type=click.IntRange(1, 1000), help="Of boxes, in pixels; default: by the picture's size."
-    ),
+    click.option("--line-width", type=Whole(1, 1000), help="Of boxes, in pixels; default: by the picture's size."),
     click.option("--no-labels", is_flag=True, help="Draw boxes alone."),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,11 @@ class Number(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """From text to a number."""
-        number: float = super().convert(value, param, ctx)
+        try:
+            number: float = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is no number", param, ctx)
+        number = super().convert(number, param, ctx)
         if not isfinite(number):
             self.fail(f"{value!r} is no finite number", param, ctx)
         if number > MOST:
@@ -49,9 +54,21 @@ class Number(click.FloatRange):
         return number
 
 
-def whole(least: int, most: int = MOST) -> click.IntRange:
-    """A whole number in a range."""
-    return click.IntRange(least, most)
+class Whole(click.IntRange):
+    """A whole number in a range; see :data:`MOST`."""
+
+    def __init__(self, least: int, most: int = MOST) -> None:
+        super().__init__(least, most)
+        self._least, self._most = least, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """From text to a number."""
+        number = None
+        with suppress(ValueError):
+            number = int(value)
+        if number is None or not self._least <= number <= self._most:
+            self.fail(f"{value!r} is no whole number from {self._least:,} to {self._most:,}", param, ctx)
+        return number
 
 
 class Folder(click.Path):

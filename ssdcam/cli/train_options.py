@@ -123,11 +123,11 @@ training = options.together(
     ),
     click.option("--resume", is_flag=True, help="Go on with the run in RUN_DIR, if there is one."),
     click.option(
-        "--epochs", type=parameters.whole(1), default=24, show_default=True, help="How often all photos are seen."
+        "--epochs", type=parameters.Whole(1), default=24, show_default=True, help="How often all photos are seen."
     ),
     click.option(
         "--batch",
-        type=parameters.whole(1, 65536),
+        type=parameters.Whole(1, 65536),
         default=16,
         show_default=True,
         help="Photos a step, of all processes together.",
@@ -137,7 +137,7 @@ training = options.together(
         type=parameters.Number(0, min_open=True),
         help="Learning rate; default: 1e-4 with adamw, 1e-3 with sgd; from random weights ten times that.",
     ),
-    click.option("--seed", type=parameters.whole(0), default=0, show_default=True, help="Where all chance comes from."),
+    click.option("--seed", type=parameters.Whole(0), default=0, show_default=True, help="Where all chance comes from."),
     click.option(
         "--optimizer",
         type=click.Choice(["adamw", "sgd"]),
@@ -154,7 +154,7 @@ training = options.together(
     ),
     click.option(
         "--warmup",
-        type=parameters.whole(0),
+        type=parameters.Whole(0),
         default=100,
         show_default=True,
         help="Steps that the learning rate rises for.",
@@ -182,7 +182,7 @@ training = options.together(
     ),
     click.option(
         "--freeze",
-        type=parameters.whole(0),
+        type=parameters.Whole(0),
         default=0,
         show_default=True,
         help="So many convolutions, from the picture on, stay as they are.",
@@ -244,7 +244,7 @@ training = options.together(
     options.device,
     click.option(
         "--workers",
-        type=parameters.whole(0, 1024),
+        type=parameters.Whole(0, 1024),
         help="Processes that prepare photos; default: none on a CPU, up to 8 a GPU.",
     ),
     options.threads,
@@ -266,7 +266,7 @@ training = options.together(
     ),
     click.option(
         "--eval-every",
-        type=parameters.whole(1),
+        type=parameters.Whole(1),
         default=1,
         show_default=True,
         metavar="EPOCHS",
@@ -274,7 +274,7 @@ training = options.together(
     ),
     click.option(
         "--log-every",
-        type=parameters.whole(1),
+        type=parameters.Whole(1),
         default=50,
         show_default=True,
         metavar="STEPS",

@@ -50,9 +50,9 @@ _SHOWS = (
 @click.option("--no-audio", is_flag=True, help="Leave the sound out.")
 @click.option("--start", type=parameters.Seconds(), help="Begin at this time: seconds, MM:SS or HH:MM:SS.")
 @click.option("--end", type=parameters.Seconds(), help="End at this time.")
-@click.option("--stride", type=parameters.whole(1), default=1, show_default=True, help="Look at every Nth frame.")
-@click.option("--max-frames", type=parameters.whole(1), help="Stop after so many frames.")
-@click.option("--batch", type=parameters.whole(1, 256), help="Frames a network call; default: 4 on a CPU, 8 on a GPU.")
+@click.option("--stride", type=parameters.Whole(1), default=1, show_default=True, help="Look at every Nth frame.")
+@click.option("--max-frames", type=parameters.Whole(1), help="Stop after so many frames.")
+@click.option("--batch", type=parameters.Whole(1, 256), help="Frames a network call; default: 4 on a CPU, 8 on a GPU.")
 @click.option("--show", is_flag=True, help="Show frames in a window.")
 @options.stats
 @click.option("--resume", is_flag=True, help="Leave out inputs that an earlier run of this command finished.")

@@ -24,7 +24,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
         return None
     match = re.fullmatch(r"([1-9]\d{0,4})[xX]([1-9]\d{0,4})", value)
     if match is None:
-        raise click.BadParameter(f"{value!r} is no size such as 1280x720", ctx, param)
+        raise click.BadParameter(f"{value!r} is no size such as 1280x720, of 99999 a side at most", ctx, param)
     return int(match[1]), int(match[2])
 
 
@@ -69,7 +69,7 @@ def _reconnect(ctx: click.Context, param: click.Parameter, value: str) -> float 
 @click.option("--mirror", is_flag=True, help="Turn pictures left to right.")
 @click.option("--no-window", is_flag=True, help="Open no window.")
 @click.option("--duration", type=parameters.Seconds(), help="Stop after so long: seconds, MM:SS or HH:MM:SS.")
-@click.option("--max-frames", type=parameters.whole(1), help="Stop after so many frames.")
+@click.option("--max-frames", type=parameters.Whole(1), help="Stop after so many frames.")
 @click.option(
     "--reconnect",
     default="60",

@@ -80,7 +80,10 @@ def test_files_of_no_family(content: bytes, complaint: str, tmp_path: Path) -> N
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
+    with pytest.raises(CheckpointError, match=r"is a folder: name a checkpoint file in it$"):
+        open_checkpoint(tmp_path)
+    (tmp_path / "best.safetensors").touch()
+    with pytest.raises(CheckpointError, match=r"in it, such as .*best\.safetensors$"):
         open_checkpoint(tmp_path)
 
 

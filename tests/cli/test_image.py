@@ -27,6 +27,7 @@ from ssdcam.media.images import read_image
 
 from .. import pictures
 from ..conftest import TINY_LABELS
+from ..media.sources.videos import make_video
 from ..waiting import finish
 from .commands import SCRIPT, TIMEOUT, Run, Terminal, ssdcam, start, unprivileged
 
@@ -393,6 +394,17 @@ class TestPaths:
         assert run.complaints == [
             "error: pipe.jpg: is no regular file",
             "error: /dev/zero: is no regular file",
+        ]
+
+    def test_a_video_is_told_of_the_command_for_videos(self, tree: Path, image: ImageCommand) -> None:
+        make_video(tree / "v.MP4", range(3))
+        (tree / "folder/a.png").rename(tree / "picture.mp4")
+        run = image("v.MP4", "gone.mp4", "picture.mp4", "--json", cwd=tree)
+        assert [record["source"] for record in run.records] == ["picture.mp4"], "what it holds counts"
+        assert run.code == 1
+        assert run.complaints == [
+            "error: v.MP4: is no picture, but by its name a video: use ssdcam video v.MP4",
+            "error: gone.mp4: no such file",
         ]
 
     def test_no_summary_where_nothing_was_read_or_nobody_wants_one(self, tree: Path, image: ImageCommand) -> None:

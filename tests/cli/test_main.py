@@ -157,7 +157,7 @@ def test_a_device_that_is_not_there(device: str, there: bool, folder: Path) -> N
     ("arguments", "complaint"),
     [
         (["image", "a.jpg", "-m", "a.jpg"], "a.jpg: is no checkpoint that ssdcam reads"),
-        (["image", "a.jpg", "-m", "."], ".: cannot be read: Is a directory"),
+        (["image", "a.jpg", "-m", "."], ".: is a folder: name a checkpoint file in it"),
         (["image", "a.jpg", *TINY, "--labels", "latin1.txt"], "latin1.txt: is no UTF-8 text"),
         (["weights", "info", "a.jpg"], "a.jpg: is no checkpoint that ssdcam reads"),
     ],
@@ -195,6 +195,27 @@ def test_an_address_is_no_picture(folder: Path) -> None:
     run = ssdcam("image", "https://example.org/a.jpg", "a.jpg")
     assert (run.code, run.out) == (2, "")
     assert run.complaints == ["error: https://example.org/a.jpg: is an address, not a file: save the picture first"]
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("video v.mp4 --stride 1e99", "'--stride': '1e99' is no whole number from 1 to 1,000,000,000"),
+        ("video v.mp4 --max-frames 9999999999", "'9999999999' is no whole number from 1 to 1,000,000,000"),
+        ("video v.mp4 --batch 0", "'0' is no whole number from 1 to 256"),
+        ("image a.jpg --max-det x", "'x' is no whole number from 1 to 100,000"),
+        ("image a.jpg --score x", "'--score': 'x' is no number"),
+        ("export --format onnx -o x.onnx --score nan", "'--score': 'nan' is no finite number"),
+        ("webcam --size 99999999x1", "'99999999x1' is no size such as 1280x720, of 99999 a side at most"),
+    ],
+)
+def test_what_is_no_number_is_told_what_would_be_one(
+    line: str, complaint: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(console.log, "propagate", True)
+    assert command_line.run(line.split()) == 2
+    (said,) = caplog.messages
+    assert complaint in said
 
 
 class TestVerbosity:
