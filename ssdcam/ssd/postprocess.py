@@ -75,9 +75,8 @@ def _select(locations: Tensor, raw_scores: Tensor, defaults: Tensor, spec: Model
         kept = again(kept)
     settled = (again(kept) == kept).all(dim=1)
 
-    # What NMS makes of a box depends on better ones alone: the last of those that were left out is the limit.
-    least = torch.where(complete, -torch.inf, scores[:, -1])
-    sure = settled & (complete | ((kept & (scores > least[:, None])).sum(dim=1) >= nms.after))
+    # What NMS makes of a box depends on better ones alone: those that were left out are no better than the last.
+    sure = settled & (complete | ((kept & (scores > scores[:, -1:])).sum(dim=1) >= nms.after))
     row = torch.where(kept, kept.cumsum(dim=1), nms.after + 1).clamp(max=nms.after + 1)  # the last row is thrown away
     found = torch.cat([boxes, scores[..., None], class_ids[..., None].to(boxes.dtype)], dim=2)
     packed = found.new_zeros(len(found), nms.after + 2, 6).scatter(1, row[..., None].expand(-1, -1, 6), found)
