@@ -92,7 +92,7 @@ def run(
     window = Window("ssdcam", (source.width, source.height)) if look.window else None
     pipeline = Pipeline(
         source, detector, [*sinks, *watching], look.draw, timing=timing, stop=stop, batch=batch, max_frames=max_frames,
-        duration=duration, on_end=screen.close,
+        duration=duration, on_end=screen.close, in_bgr=look.window,
     )  # fmt: skip
     pipeline.start()
     try:

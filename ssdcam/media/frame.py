@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -12,26 +12,36 @@ from numpy.typing import NDArray
 from ssdcam.media.surface import BgrSurface, Surface
 
 
-class Picture(Protocol):
-    """A picture that is not in BGR yet: a detector can do with a small one, and nobody may ask for all of it."""
+class Picture(ABC):
+    """A picture that is not in BGR yet: a detector can do with a small one, and nobody may ask for all of it.
+
+    Attributes:
+        size: height and width in pixels.
+    """
+
+    size: tuple[int, int]
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-
-    @property
+    @abstractmethod
     def image(self) -> NDArray[np.uint8]:
         """All of it, as :attr:`Frame.image`; made when first asked for."""
 
     def resize_into(self, slot: NDArray[np.uint8]) -> None:
         """As :meth:`Frame.resize_into`."""
+        _resize(self.image, slot)
 
     @property
     def surface(self) -> Surface:
         """As :attr:`Frame.surface`."""
+        return BgrSurface(self.image)
 
     def to_draw_on(self) -> NDArray[np.uint8] | Picture:
         """What :meth:`Frame.to_draw_on` puts in its place."""
+        return self
+
+
+def _resize(image: NDArray[np.uint8], slot: NDArray[np.uint8]) -> None:
+    cv2.resize(image, slot.shape[1::-1], dst=slot, interpolation=cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +73,7 @@ class Frame:
     def resize_into(self, slot: NDArray[np.uint8]) -> None:
         """Write the whole picture, stretched bilinearly, into uint8 ``(height, width, 3)``, BGR."""
         if isinstance(self.picture, np.ndarray):
-            cv2.resize(self.picture, slot.shape[1::-1], dst=slot, interpolation=cv2.INTER_LINEAR)
+            _resize(self.picture, slot)
         else:
             self.picture.resize_into(slot)
 

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from ssdcam.detections import Image
 from ssdcam.media.av import av
+from ssdcam.media.frame import Picture
 from ssdcam.media.surface import FONT, Colour, Tile
 from ssdcam.media.yuv import LIMITED, from_bgr, planes_of, to_planes
 
 _WHITE = 235  # luma, in the limited range
 
 
-class PlanarPicture:
-    """An upright picture in 8-bit 4:2:0, limited range, in memory of its own; see :class:`ssdcam.media.frame.Picture`.
+class PlanarPicture(Picture):
+    """An upright picture in 8-bit 4:2:0, limited range, in memory of its own.
 
     Args:
         planes: uint8 luma ``(height, width)`` of even sides, and two of chroma ``(height / 2, width / 2)``; copied.
@@ -30,7 +31,6 @@ class PlanarPicture:
 
     Attributes:
         frame: what an encoder takes.
-        surface: what to draw on.
     """
 
     def __init__(self, planes: Iterable[NDArray[np.uint8]], matrix: int) -> None:
@@ -40,23 +40,18 @@ class PlanarPicture:
         self.matrix = matrix
         self.frame = av.VideoFrame(width, height, "yuv420p")
         self.frame.colorspace, self.frame.color_range = matrix, LIMITED
-        own = planes_of(self.frame)
-        for copy, plane in zip(own, (luma, *chroma), strict=True):
+        for copy, plane in zip(planes_of(self.frame), (luma, *chroma), strict=True):
             copy[:] = plane
-        self.surface = PlanarSurface(own, matrix)
 
     @property
     def image(self) -> Image:
         """All of it as it is now, BGR."""
         return np.asarray(self.frame.to_ndarray(format="bgr24"), np.uint8)
 
-    def to_draw_on(self) -> PlanarPicture:
-        """Itself."""
-        return self
-
-    def resize_into(self, slot: NDArray[np.uint8]) -> None:
-        """As :meth:`ssdcam.media.frame.Frame.resize_into`."""
-        cv2.resize(self.image, slot.shape[1::-1], dst=slot, interpolation=cv2.INTER_LINEAR)
+    @property
+    def surface(self) -> PlanarSurface:
+        """What to draw on."""
+        return PlanarSurface(planes_of(self.frame), self.matrix)
 
 
 class PlanarSurface:

@@ -88,10 +88,6 @@ class Sink(Protocol):
     def drawn(self) -> bool:
         """Whether it wants the frame with boxes drawn into it, rather than as it came."""
 
-    @property
-    def planar(self) -> bool:
-        """Whether what is drawn need not be BGR for it; see :class:`ssdcam.media.planar.PlanarPicture`."""
-
     def write(self, result: Result) -> None:
         """Take a result; trouble raises and ends the run."""
 
@@ -110,6 +106,8 @@ class Pipeline:
         max_frames: ends the run after so many results.
         duration: ends the run so many seconds after its first frame.
         on_end: called once no more results will reach the sinks.
+        in_bgr: whether frames are drawn on in BGR, for sinks that ask for ``Frame.image``: of one in luma and chroma it
+            is made anew each time.
 
     Attributes:
         detector: as above.
@@ -129,6 +127,7 @@ class Pipeline:
         max_frames: int | None = None,
         duration: float | None = None,
         on_end: Callable[[], None] = lambda: None,
+        in_bgr: bool = False,
     ) -> None:
         self.detector = detector
         self.timing = timing
@@ -136,7 +135,7 @@ class Pipeline:
         self._source = source
         self._sinks = sinks
         self._drawn = [sink for sink in sinks if sink.drawn]
-        self._in_bgr = not all(sink.planar for sink in self._drawn)  # what is drawn
+        self._in_bgr = in_bgr
         self._draw = draw
         self._batch = 1 if source.live else batch
         self._max_frames = max_frames

@@ -40,7 +40,6 @@ class RecordsSink:
     source: str
     write_record: Callable[[Record], None]
     drawn: bool = False
-    planar: bool = True
 
     def write(self, result: Result) -> None:
         """Record a result."""
@@ -54,7 +53,6 @@ class CropsSink:
     source: str
     folder: CropFolder
     drawn: bool = False
-    planar: bool = True
 
     def write(self, result: Result) -> None:
         """Write a frame's crops."""
@@ -71,7 +69,6 @@ class VideoSink:
     """
 
     drawn = True
-    planar = True
 
     def __init__(self, writer: VideoWriter, begins: float | None = None) -> None:
         self._writer = writer
@@ -90,7 +87,6 @@ class ScreenSink:
 
     frames: Channel[Result]
     drawn: bool = True
-    planar: bool = False
 
     def write(self, result: Result) -> None:
         """Hand a frame over; whether an old one gives way is the channel's policy."""
@@ -108,7 +104,6 @@ class ClipRecorder:
     """
 
     drawn = True
-    planar = False
 
     def __init__(
         self, folder: Path, rate: Fraction | None, tell: Callable[[str], None], warn: Callable[[str], None]

@@ -48,7 +48,6 @@ class Gauge:
 
     frames: int
     drawn: bool = False
-    planar: bool = True
     seen: int = 0
     readings: list[dict[str, int]] = field(default_factory=list)
 

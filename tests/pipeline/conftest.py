@@ -66,7 +66,6 @@ class ListSink:
     """
 
     drawn: bool = False
-    planar: bool = True
     gate: Callable[[Result], None] = lambda result: None
     frames: list[int] = field(default_factory=list)
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ssdcam.errors import SourceError, UnavailableError
+from ssdcam.media.planar import PlanarPicture
+from ssdcam.media.sources import FileSource
 from ssdcam.memory import Memory
 from ssdcam.pipeline import run as run_module
 from ssdcam.pipeline.run import Pipeline, Result, batch_that_fits
 from ssdcam.pipeline.timing import Timing
 
 from ..cli.stubbed import batches_of, stub_detector
+from ..media.sources.videos import make_video
 from ..waiting import GUARD, wait_until
 from .conftest import ListedSource, ListSink, nothing_drawn, run_to_end
 
@@ -393,6 +398,19 @@ def test_plain_sinks_see_frames_before_anything_is_drawn() -> None:
 
     run_to_end(ListedSource(2), [Looking(drawn=True), Looking(drawn=False)], draw=draw)
     assert order == ["plain 0", "drawn 255", "plain 1", "drawn 255"]
+
+
+@pytest.mark.parametrize(("in_bgr", "kind"), [(False, PlanarPicture), (True, np.ndarray)])
+def test_a_video_is_drawn_on_in_bgr_only_where_that_is_wanted(in_bgr: bool, kind: type, tmp_path: Path) -> None:
+    kinds: list[type] = []
+
+    class Looking(ListSink):
+        def write(self, result: Result) -> None:
+            kinds.append(type(result.frame.picture))
+
+    with FileSource(make_video(tmp_path / "v.mp4", range(5))) as source:
+        run_to_end(source, [Looking(drawn=True)], in_bgr=in_bgr)
+    assert kinds == [kind] * 5
 
 
 def test_nothing_is_drawn_for_nobody() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdcam.media.av import av
+from ssdcam.media.frame import Picture
 from ssdcam.media.planar import PlanarPicture
-from ssdcam.media.surface import BgrSurface
 from ssdcam.media.yuv import FULL, UNSAID, Colours, can_be_made, planes_of, to_bgr
 
 _PLANAR = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0, which nearly every video is
@@ -20,8 +20,8 @@ _FULL_RANGE = ("yuvj420p",)
 _PRIMARIES, _TRANSFERS = frozenset(range(1, 13)) - {3}, frozenset(range(1, 19)) - {3}
 
 
-class DecodedPicture:
-    """A frame of a video; see :class:`ssdcam.media.frame.Picture`.
+class DecodedPicture(Picture):
+    """A frame of a video.
 
     Args:
         frame: one that :func:`can_be_resized`.
@@ -65,11 +65,6 @@ class DecodedPicture:
             cv2.transform(cv2.merge(planes), matrix, dst=slot)
         else:
             cv2.rotate(cv2.transform(cv2.merge(planes), matrix), self._turn, dst=slot)
-
-    @property
-    def surface(self) -> BgrSurface:
-        """Draws on :attr:`image`."""
-        return BgrSurface(self.image)
 
     def to_draw_on(self) -> PlanarPicture | NDArray[np.uint8]:
         """Upright and in memory of its own, made when first asked for: in planes if it can be, else :attr:`image`."""
