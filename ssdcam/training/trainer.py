@@ -19,7 +19,8 @@ from ssdcam.detection.torch_engine import Normalise, find_device, load_network
 from ssdcam.errors import TrainingError
 from ssdcam.ssd.default_boxes import default_boxes
 from ssdcam.training import run_folder
-from ssdcam.training.data import Batch, Order, PhotoStore, batches, steps_an_epoch
+from ssdcam.training.batches import Batch, batches
+from ssdcam.training.data import Order, PhotoStore, steps_an_epoch
 from ssdcam.training.distributed import Share, joined, summed
 from ssdcam.training.ema import MovingAverage
 from ssdcam.training.hooks import Hooks, Progress

@@ -16,7 +16,8 @@ from ssdcam.datasets import Dataset, open_dataset
 from ssdcam.detection.torch_engine import Normalise, load_network
 from ssdcam.ssd.default_boxes import BoxLayout
 from ssdcam.training.augment import NOTHING
-from ssdcam.training.data import Order, batches
+from ssdcam.training.batches import batches
+from ssdcam.training.data import Order
 from ssdcam.training.loss import LossFigures
 from ssdcam.training.teacher import Teacher
 from ssdcam.training.trainer import Trainer

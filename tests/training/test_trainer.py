@@ -22,7 +22,7 @@ from ssdcam.errors import TrainingError, WrongUsageError
 from ssdcam.evaluation import evaluate, pair
 from ssdcam.training import run_folder
 from ssdcam.training.augment import Augmentation
-from ssdcam.training.data import batches
+from ssdcam.training.batches import batches
 from ssdcam.training.distributed import Share
 from ssdcam.training.hooks import Hooks
 from ssdcam.training.log import Log, read_log
