@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+# Several processes share the cores: OpenMP's threads shall sleep while they wait, not spin. Torch reads it when loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pytest
@@ -32,12 +36,10 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 
 @pytest.fixture(autouse=True)
-def level_of_our_log() -> Iterator[None]:
-    """A command line that a test runs in its own process sets it; the next test shall not inherit that."""
-    log = logging.getLogger("ssdcam")
-    level = log.level
-    yield
-    log.setLevel(level)
+def levels_of_logs() -> None:
+    """Command lines that a test runs in its own process set them; the next test shall not inherit that."""
+    logging.getLogger("ssdcam").setLevel(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 TINY_LABELS = ("ant", "bee", "cat")

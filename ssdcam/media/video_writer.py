@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ssdcam.errors import VideoError, WrongUsageError
 from ssdcam.files import same_file
-from ssdcam.media.av import Packet, av, reason
+from ssdcam.media.av import Packet, av, open_encoder, reason
 from ssdcam.media.containers import CODECS, Container, check_output, container_of
 from ssdcam.media.faststart import cut_to_fragments, make_plain
 from ssdcam.media.frame import Picture
@@ -360,7 +360,7 @@ def _open_encoder(encoder: av.VideoCodecContext, path: Path, colours: Colours, s
     if min(encoder.width, encoder.height) < smallest:
         raise VideoError(f"{what}: it takes {smallest} a side at least")
     try:
-        encoder.open()
+        open_encoder(encoder)
     except av.FFmpegError as error:
         raise VideoError(f"{what} at {float(encoder.framerate):.6g} frames a second: {reason(error)}") from error
 

@@ -154,6 +154,9 @@ def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows knows no such signal")
+@pytest.mark.skipif(
+    hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="under nohup"
+)
 def test_a_terminal_that_is_closed_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     arguments = ["train", data, "--arch", "ssd300-mobilenet-v1", "--arch-option", "width=0.1", "--input-size", 96]

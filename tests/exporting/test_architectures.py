@@ -86,8 +86,22 @@ def export(case, format_name, folder, **options):
     return exported
 
 
-@pytest.mark.parametrize("format_name", SUFFIXES)
-@pytest.mark.parametrize("case", [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in HEAVY)])
+# Each small architecture in one format, one in all; the rest, and the large ones, are slow.
+ALWAYS = {
+    *(("mobilenet-v1", name) for name in SUFFIXES),
+    *(("mobilenet-v1 at 512", "onnx"), ("mobilenet-v1-relu", "torchscript"), ("mobilenet-v2", "openvino")),
+    *(("mobilenet-v3", "openvino"), ("squeezenet", "torchscript"), ("faces", "onnx")),
+}
+
+
+@pytest.mark.parametrize(
+    ("case", "format_name"),
+    [
+        pytest.param(case, name, marks=() if (case, name) in ALWAYS else pytest.mark.slow)
+        for case in (*QUICK, *HEAVY)
+        for name in SUFFIXES
+    ],
+)
 def test_does_what_torch_does(case, format_name, tmp_path):
     """The export compares boxes and probabilities without NMS, and detections with it, or refuses to write the file."""
     exported = export({**QUICK, **HEAVY}[case], format_name, tmp_path)

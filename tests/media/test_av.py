@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +15,10 @@ import ssdcam
 PACKAGE = Path(ssdcam.__file__).parent
 
 
-def python(code: str) -> str:
+def python(code: str, *arguments: str | Path) -> str:
     """What a new interpreter prints."""
     return subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=PACKAGE.parent
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True, cwd=PACKAGE.parent
     ).stdout.strip()
 
 
@@ -62,3 +63,39 @@ except UnavailableError as error:
     line = python(code)
     assert line.startswith("video files need opencv-python and av (PyAV): ")
     assert missing in line.split(": ")[1]
+
+
+# What writes a video, and how many of its threads run in real time before, while it is open, and when it is closed.
+REAL_TIME = """
+import os, sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from ssdcam.media.video_writer import VideoWriter
+def count():
+    threads = map(int, os.listdir("/proc/self/task"))
+    return sum(os.sched_getscheduler(thread) in (os.SCHED_FIFO, os.SCHED_RR) for thread in threads)
+if sys.argv[3:]:
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+counts = [count()]
+with VideoWriter(Path(sys.argv[1]), width=64, height=64, rate=Fraction(25), codec=sys.argv[2]) as writer:
+    counts.append(count())
+    for n in range(5):
+        writer.write(np.full((64, 64, 3), n * 40, np.uint8), n / 25)
+        counts.append(count())
+counts.append(count())
+print(*counts)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="encoders may do so for root on Linux only")
+@pytest.mark.parametrize("codec", ["av1", "h264", "h265", "vp9"])
+def test_encoders_take_no_real_time_priority(codec: str, tmp_path: Path) -> None:
+    assert set(python(REAL_TIME, tmp_path / "a.mp4", codec).split()) == {"0"}
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may give it")
+def test_real_time_priority_that_somebody_gave_is_kept(tmp_path: Path) -> None:
+    counts = [*map(int, python(REAL_TIME, tmp_path / "a.mp4", "h264", "given").split())]
+    assert counts[0] == 1
+    assert all(counts)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssdcam.media.av import av
+from ssdcam.media.av import av, open_encoder
 
 MILLISECOND = Fraction(1, 1000)
 _COLUMNS, _ROWS = 4, 3
@@ -53,6 +53,7 @@ def make_video(
         stream.codec_context.time_base = time_base
         if b_frames is not None:
             stream.codec_context.max_b_frames = b_frames
+        open_encoder(stream.codec_context)
         sound = None if sound_from is None else container.add_stream("aac", rate=8000, layout="mono")
         if sound is not None:
             for n in range(8):
