@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +37,8 @@ Floats = NDArray[np.float32]
 _ENGINE = "openvino"
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
 _FORMAT = 2  # of what is kept; a new one when _convert changes
+
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class OpenVinoEngine:
         calibration: Calibration | None = None,
     ) -> None:
         ENGINES[_ENGINE].check(device, precision)
-        self._core = _core()
+        self._core = openvino_core()
         self.precision = self._fastest() if precision == "auto" else precision
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if self.precision.upper() not in able:
@@ -126,7 +129,11 @@ class OpenVinoEngine:
         self._spec = checkpoint.spec
         self._defaults = default_boxes(checkpoint.spec.boxes)
         self._lock = threading.Lock()
-        self._model = _prepared(self._core, checkpoint, self.precision == "int8", calibration)
+        form = _kept()
+        with suppress(OSError):  # a folder that is not ours, or a full disk: it works without
+            form.folder.mkdir(parents=True, exist_ok=True)
+            self._settings["CACHE_DIR"] = str(form.folder)  # what is compiled for this CPU, too
+        self._model = _prepared(form, checkpoint, self.precision == "int8", calibration)
         check_boxes(len(self._defaults), self._model.outputs[0].shape[1])
         self._plans: dict[str, _Plan] = {}
         self._plan("LATENCY")  # an engine that starts is one that runs
@@ -175,28 +182,44 @@ class OpenVinoEngine:
         return next((name for name, theirs in _TYPES.items() if theirs == preferred), "fp32")
 
 
-def _core() -> openvino.Core:
+def openvino_core() -> openvino.Core:
+    """OpenVINO's root, one for this process, which is never given back.
+
+    Its CPU plugin gives the thread that loads it another stack for signal handlers, and takes it away again when it is
+    dropped. Of two that are not dropped in reverse order, the thread is left with a stack that is gone, and the next
+    signal, such as Ctrl-C, is a crash.
+
+    Raises:
+        UnavailableError: OpenVINO is not installed.
+    """
     try:
         vendor = import_quietly("openvino")
     except ImportError as error:
         raise UnavailableError(
             f"the openvino engine needs OpenVINO: pip install 'ssdcam[openvino]' ({error})"
         ) from error
-    return vendor.Core()
+    with _one_at_a_time:
+        return _only_core(vendor)
+
+
+@cache
+def _only_core(vendor: Any) -> openvino.Core:
+    made = vendor.Core()
+    made.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin, before anybody else's is loaded
+    return made
+
+
+def _kept() -> Form[openvino.Model, openvino.Model]:
+    def read(kept: openvino.Model | Path) -> openvino.Model:
+        return openvino_core().read_model(kept) if isinstance(kept, Path) else kept
+
+    return Form(_ENGINE, (".bin", ".xml"), _write, read)
 
 
 def _prepared(
-    core: openvino.Core, checkpoint: Checkpoint, int8: bool, calibration: Calibration | None
+    form: Form[openvino.Model, openvino.Model], checkpoint: Checkpoint, int8: bool, calibration: Calibration | None
 ) -> openvino.Model:
     """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8: from the cache, or made now."""
-
-    def read(kept: openvino.Model | Path) -> openvino.Model:
-        return core.read_model(kept) if isinstance(kept, Path) else kept
-
-    form = Form(_ENGINE, (".bin", ".xml"), _write, read)
-    with suppress(OSError):  # a folder that is not ours, or a full disk: it works without
-        form.folder.mkdir(parents=True, exist_ok=True)
-        core.set_property("CPU", {"CACHE_DIR": str(form.folder)})  # what is compiled for this CPU, too
 
     def in_float() -> openvino.Model:
         name = digest(checkpoint, _FORMAT, importlib.metadata.version("openvino"))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ssdcam.detection.int8 import quantise
 from ssdcam.detection.no_reports import import_quietly
-from ssdcam.detection.openvino_engine import from_torch, round_plainly
+from ssdcam.detection.openvino_engine import from_torch, openvino_core, round_plainly
 from ssdcam.errors import UnavailableError
 from ssdcam.exporting.formats import Format, Quantised, Run, as_half, to_planes
 from ssdcam.exporting.network import DecodedAndRaw, DecodedSSD
@@ -70,7 +70,7 @@ def _with_nms(model: Any, spec: ModelSpec, selection: Selection) -> Any:
         ) from error
     openvino = import_quietly("openvino")
     before = model.clone()
-    behind = openvino.Core().read_model(graph.SerializeToString(), b"")
+    behind = openvino_core().read_model(graph.SerializeToString(), b"")
     _keep_order(behind)
     for parameter, result in zip(behind.get_parameters(), before.get_results(), strict=True):
         parameter.output(0).replace(result.input_value(0))
@@ -115,9 +115,8 @@ def _store_as_half(model: Any) -> None:
 
 
 def _run(model: Any) -> Run:
-    openvino = import_quietly("openvino")
     # Otherwise a CPU that has 16-bit arithmetic uses it.
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda images: tuple(compiled([images])[port] for port in compiled.outputs)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +22,7 @@ def test_a_precision_that_this_cpu_lacks(tiny_checkpoint, monkeypatch):
         def get_property(self, device: str, name: str) -> list[str]:
             return ["FP32", "INT8"]
 
-    monkeypatch.setattr(openvino_engine, "_core", Core)
+    monkeypatch.setattr(openvino_engine, "openvino_core", Core)
     with pytest.raises(UnavailableError, match="this CPU computes in fp32, int8; use fp32"):
         OpenVinoEngine(tiny_checkpoint, precision="bf16")
 
@@ -45,5 +49,28 @@ def test_pooling_is_rounded_as_int8_has_it(size: int, pool: dict, rounding: str)
     openvino_engine.round_plainly(model)
     (node,) = (node for node in model.get_ops() if node.get_type_name() == "MaxPool")
     assert node.get_attributes()["rounding_type"] == rounding
-    (found,) = openvino_engine._core().compile_model(model, "CPU")(pixels.numpy()).values()
+    (found,) = openvino_engine.openvino_core().compile_model(model, "CPU")(pixels.numpy()).values()
     np.testing.assert_array_equal(found, network(pixels).numpy())
+
+
+DROPPED_IN_ORDER = """
+import gc, os, signal, sys
+import numpy as np
+import ssdcam
+heard = []
+signal.signal(signal.SIGTERM, lambda *what: heard.append(what))
+detectors = [ssdcam.load(sys.argv[1], engine="openvino", device="cpu") for _ in range(2)]
+while detectors:
+    detectors[0].detect(np.zeros((80, 60, 3), np.uint8))
+    del detectors[0]
+    gc.collect()
+    os.kill(os.getpid(), signal.SIGTERM)
+print(len(heard))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+def test_signals_are_heard_when_detectors_are_gone(tiny_model):
+    command = [sys.executable, "-c", DROPPED_IN_ORDER, str(tiny_model)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")

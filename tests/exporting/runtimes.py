@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdcam.detection.openvino_engine import openvino_core
 from ssdcam.detections import Detections
 from ssdcam.ssd.spec import ModelSpec
 
@@ -68,9 +69,7 @@ def _onnx(path: Path) -> Run:
 
 
 def _openvino(path: Path) -> Run:
-    import openvino
-
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     names = [output.any_name for output in compiled.outputs]
 
     def run(images: NDArray[np.float32]) -> Outputs:
@@ -101,9 +100,7 @@ def read_facts(path: Path) -> dict[str, str]:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return dict(session.get_modelmeta().custom_metadata_map)
     if path.suffix == ".xml":
-        import openvino
-
-        facts = openvino.Core().read_model(path).get_rt_info("ssdcam")
+        facts = openvino_core().read_model(path).get_rt_info("ssdcam")
         return {name: value.astype(str) for name, value in facts.astype(dict).items()}
     import torch
 

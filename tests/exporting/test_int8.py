@@ -16,6 +16,7 @@ from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.datasets import open_dataset, read_picture
 from ssdcam.detection.detector import choose
+from ssdcam.detection.openvino_engine import openvino_core
 from ssdcam.errors import ExportError, UnavailableError, WrongUsageError
 from ssdcam.evaluation import evaluate, pair
 from ssdcam.exporting.export import export_checkpoint, output_files
@@ -123,8 +124,7 @@ def test_decoding_stays_in_float(files):
     """What stands behind the network's own output is neither quantised nor has quantised inputs."""
     path = files["plain"][0]
     if path.suffix == ".xml":
-        openvino = pytest.importorskip("openvino")
-        nodes = {node.get_friendly_name(): node for node in openvino.Core().read_model(path).get_ops()}
+        nodes = {node.get_friendly_name(): node for node in openvino_core().read_model(path).get_ops()}
         waiting = [node for node in nodes.values() if node.get_type_name() == "Exp"]
         kinds = [waiting[0].get_type_name()]
         while waiting:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssdcam.detection.openvino_engine import openvino_core
 from ssdcam.exporting import openvino_file, torchscript_file
 from ssdcam.exporting.onnx_nms import nms_graph
 from ssdcam.ssd.default_boxes import BoxLayout, FeatureMapBoxes
@@ -36,11 +37,10 @@ def in_onnxruntime(spec, selection, opset=20):
 
 def in_openvino(spec, selection):
     openvino = pytest.importorskip("openvino", reason="needs openvino: pip install 'ssdcam[openvino]'")
-    core = openvino.Core()
     parameters = [openvino.opset13.parameter([-1, BOXES, values], openvino.Type.f32) for values in (4, LABELS)]
     given = openvino.Model([openvino.opset13.result(parameter) for parameter in parameters], parameters)
     model = openvino_file.FORMAT.with_nms(given, spec, selection)
-    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda boxes, scores: [compiled([boxes, scores])[port] for port in compiled.outputs]
 
 
