@@ -7,9 +7,9 @@ one after the other. ``ssdcam video`` writes H.264. Both run in turn, several ro
 from the opening of the video to the closing of the output. The command's is, too: a run over one frame is taken from a
 run over all of them, so that what is left is without the start, and with the end.
 
-The floor: decoding, the network and encoding are measured alone (``ssdcam bench``); the sum of their CPU times over the
-cores is the least that a frame can take. ``reached`` is the share of that rate that the command comes to, and that the
-same pipeline comes to within ``ssdcam bench``.
+The floor: decoding, the network and encoding are measured alone (``ssdcam bench``), in turn with the others; the sum of
+their CPU times over the cores is the least that a frame can take. ``reached`` is the share of that rate that the
+command comes to, and that the same pipeline comes to within ``ssdcam bench``.
 """
 
 from __future__ import annotations
@@ -91,6 +91,20 @@ print(json.dumps(seconds[1:]))
 """
 
 
+def alone(video: Path, model: list[object], used: dict[str, Any]) -> dict[str, Any]:
+    """Decoding, network and encoding alone: their CPU time in ms a frame, and the pipeline that they leave possible."""
+    seconds = max(used["frames"] / used["fps"], 0.1)
+    bench = json.loads(
+        ssdcam(
+            "bench", video, *model, "--engines", used["engine"], "--precisions", used["precision"],
+            "--device", used["device"], "--batch", default_batch(used["device"]), "--rounds", 1,
+            "--seconds", f"{seconds:.2f}", "--json", "-q",
+        ).out
+    )  # fmt: skip
+    stages = {name: stage["cpu_ms"] for name, stage in bench["stages"].items()}
+    return {"cpu_ms": {**stages, "network": bench["network"][0]["cpu_ms"]}, "pipeline": bench["pipeline"][0]}
+
+
 def main() -> None:
     """As the module says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,39 +122,36 @@ def main() -> None:
     how += ["--calibrate", given.calibrate] if given.calibrate else []
     with TemporaryDirectory() as name:
         folder = Path(name)
+        used: dict[str, Any] = {}
+
+        def run_command() -> dict[str, Any]:
+            used.update(command(given.video, folder, how, given.max_frames))
+            return {**used}
+
         runs = in_turn(
             {
                 "loop": lambda: loop(given.video, folder / "loop.mp4", given.model, given.max_frames),
-                "ssdcam": lambda: command(given.video, folder, how, given.max_frames),
+                "ssdcam": run_command,
+                "each part alone": lambda: alone(given.video, model, used),
             },
             given.rounds,
         )
-    rates = {name: [run["fps"] for run in done] for name, done in runs.items()}
-    used = runs["ssdcam"][0]
-    frames = used["frames"]
-    seconds = max(frames / min(rates["ssdcam"]), 0.1)
-    bench = json.loads(
-        ssdcam(
-            "bench", given.video, *model, "--engines", used["engine"], "--precisions", used["precision"],
-            "--device", used["device"], "--batch", default_batch(used["device"]), "--rounds", given.rounds,
-            "--seconds", f"{seconds:.2f}", "--json", "-q",
-        ).out
-    )  # fmt: skip
-    whole = bench["pipeline"][0]
-    fps = median(rates["ssdcam"])
+    rates = {name: [run["fps"] for run in runs[name]] for name in ("loop", "ssdcam")}
+    parts = runs["each part alone"]
+    possible = [part["pipeline"]["possible_fps"] for part in parts]
     figures = {
         "video": given.video.name,
-        "frames": frames,
+        "frames": used["frames"],
         "model": used["model"],
         "ssdcam": {**{key: used[key] for key in ("engine", "precision", "device")}, "fps": _rounded(rates["ssdcam"])},
         "loop": {"fps": _rounded(rates["loop"])},
         "ratio": round(ratio(rates["ssdcam"], rates["loop"]), 3),
-        "cpu_ms_alone": {
-            **{name: stage["cpu_ms"] for name, stage in bench["stages"].items()},
-            "network": bench["network"][0]["cpu_ms"],
+        "cpu_ms_alone": {name: round(median(part["cpu_ms"][name] for part in parts), 3) for name in parts[0]["cpu_ms"]},
+        "possible_fps": _rounded(possible),
+        "reached": {
+            "pipeline": round(median(part["pipeline"]["share_of_possible"] for part in parts), 4),
+            "command": round(ratio(rates["ssdcam"], possible), 4),
         },
-        "possible_fps": whole["possible_fps"],
-        "reached": {"pipeline": whole["share_of_possible"], "command": round(fps / whole["possible_fps"], 4)},
     }
     report("video_loop", figures, given.output)
 

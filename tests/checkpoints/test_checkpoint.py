@@ -296,7 +296,7 @@ def places(size: int, header: int) -> st.SearchStrategy[int]:
 
 
 @given(choose=st.data())
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_a_flipped_bit(choose: st.DataObject, data: bytes, victim: Path) -> None:
     header = 8 + struct.unpack("<Q", data[:8])[0]
     damaged = bytearray(data)
@@ -305,7 +305,7 @@ def test_a_flipped_bit(choose: st.DataObject, data: bytes, victim: Path) -> None
 
 
 @given(choose=st.data())
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_bytes_of_another_value(choose: st.DataObject, data: bytes, victim: Path) -> None:
     header = 8 + struct.unpack("<Q", data[:8])[0]
     damaged = bytearray(data)

@@ -84,6 +84,7 @@ def test_from_pictures_once_and_without_them_from_then_on(name, home, tiny_check
         start(name, tiny_checkpoint)
 
 
+@pytest.mark.parametrize("name", ["openvino", pytest.param("onnxruntime", marks=pytest.mark.slow)], indirect=True)
 def test_in_the_command_line(name, tmp_path, tiny_model):
     """Nothing but the result on stdout, nothing left in the home folder, no report to NNCF's makers."""
     for seed in range(3):
