@@ -6,6 +6,10 @@ A network is prepared once: torch exports it to ONNX, and the result is kept; se
 from __future__ import annotations
 
 import importlib.metadata
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -191,6 +195,20 @@ def _write(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Keep to itself what PyTorch's exporter says of its own insides, and of packages that it would register with."""
+    chatter = logging.getLogger("torch.onnx")
+    level = chatter.level
+    chatter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        chatter.setLevel(level)
+
+
 def to_onnx(checkpoint: Checkpoint, *, half: bool = False) -> onnx.ModelProto:
     """A checkpoint's network in ONNX: ``images (batch, H, W, 3)``, uint8, BGR, to ``locations`` and ``raw_scores``.
 
@@ -202,8 +220,6 @@ def to_onnx(checkpoint: Checkpoint, *, half: bool = False) -> onnx.ModelProto:
         CheckpointError: the weights do not fit the architecture.
         UnavailableError: the exporter's packages are not installed.
     """
-    import warnings
-
     import torch
 
     from ssdcam.detection.torch_engine import Normalise, load_network
@@ -221,8 +237,7 @@ def to_onnx(checkpoint: Checkpoint, *, half: bool = False) -> onnx.ModelProto:
 
     height, width = checkpoint.spec.input_size
     images = torch.zeros(2, height, width, 3, dtype=torch.uint8)  # a batch of 1 would become a constant
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # about the exporter's own insides
+    with quiet_exporter(), torch.inference_mode():
         try:
             program = torch.onnx.export(
                 Whole().eval(),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from ssdcam import __version__
 from ssdcam.detection.int8 import quantise
 from ssdcam.detection.no_reports import import_quietly
+from ssdcam.detection.onnxruntime_engine import quiet_exporter
 from ssdcam.errors import UnavailableError
 from ssdcam.exporting.formats import Format, Quantised, Run, as_half, to_planes
 from ssdcam.exporting.network import DecodedAndRaw, DecodedSSD
@@ -57,25 +56,18 @@ def _quantise(network: DecodedSSD, opset: int | None, pictures: NDArray[np.uint8
 
 def _export(module: torch.nn.Module, spec: ModelSpec, opset: int | None, outputs: list[str]) -> Any:
     height, width = spec.input_size
-    chatter = logging.getLogger("torch.onnx")
-    level = chatter.level
-    chatter.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")
-            # Two pictures, because the exporter takes a batch of one for a rule.
-            program = torch.onnx.export(
-                module,
-                (torch.zeros(2, 3, height, width),),
-                dynamo=True,
-                input_names=["images"],
-                output_names=outputs,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                opset_version=opset,
-                verbose=False,
-            )
-    finally:
-        chatter.setLevel(level)
+    with quiet_exporter(), torch.inference_mode():
+        # Two pictures, because the exporter takes a batch of one for a rule.
+        program = torch.onnx.export(
+            module,
+            (torch.zeros(2, 3, height, width),),
+            dynamo=True,
+            input_names=["images"],
+            output_names=outputs,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=opset,
+            verbose=False,
+        )
     model: Any = program.model_proto  # type: ignore[union-attr]  # None only for the older exporter
     for node in model.graph.node:  # names of our modules and lines of our code, which mean nothing to others
         del node.metadata_props[:]

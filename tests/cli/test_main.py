@@ -79,6 +79,7 @@ TINY = ["-m", "tiny.safetensors"]
 
 WRONG_USAGE: list[tuple[list[Argument], str]] = [
     (["nosuch"], "No such command 'nosuch'"),
+    (["imgae"], r"No such command 'imgae'\. Did you mean 'image'\?"),
     (["--nosuch"], "No such option:? '?--nosuch"),
     (["weights"], "Missing command"),
     (["weights", "nosuch"], "No such command 'nosuch'"),
