@@ -25,6 +25,10 @@ class ImageError(SsdcamError):
     """A picture that cannot be read or written."""
 
 
+class UndecodableError(ImageError):
+    """A file that was read, and holds no picture, or a damaged one."""
+
+
 class RecordError(SsdcamError):
     """A file of records that cannot be written, read or understood."""
 

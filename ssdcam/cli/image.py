@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -14,8 +15,7 @@ import click
 
 from ssdcam.cli import completing, console, loading, options, outputs, parameters, session
 from ssdcam.cli.progress import counted
-from ssdcam.errors import ImageError, WrongUsageError
-from ssdcam.files import is_file
+from ssdcam.errors import ImageError, UndecodableError, WrongUsageError
 
 if TYPE_CHECKING:
     from ssdcam.detections import Image
@@ -132,10 +132,11 @@ def _read(path: Path) -> Image:
 
     try:
         return read_image(path)
-    except ImageError as error:
-        if path.suffix.lower() not in INPUT_SUFFIXES or not is_file(path):
+    except UndecodableError as error:
+        if path.suffix.lower() not in INPUT_SUFFIXES:
             raise
-        raise ImageError(f"{path}: is no picture, but by its name a video: use ssdcam video {path}") from error
+        advice = f"use ssdcam video {shlex.quote(str(path))}"
+        raise ImageError(f"{path}: is no picture, but by its name a video: {advice}") from error
 
 
 def _save(folder: PictureFolder, picture: Picture, image: Image, saved: dict[Path, Path]) -> None:

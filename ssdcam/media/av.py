@@ -7,9 +7,8 @@ this module no sooner than a video is to be read or written: pictures need none 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -43,39 +42,31 @@ def reason(error: Exception) -> str:
 
 
 def open_encoder(encoder: av.VideoCodecContext) -> None:
-    """Open an encoder, and let no thread come to run in real time by that.
+    """Open an encoder; its threads, and the one that calls this, are scheduled as that was before.
 
-    SVT-AV1 gives itself and who calls it the highest real-time priority there is if it may, which root may, and so most
-    containers: until the video is done nothing else on the machine gets a core that it wants.
+    SVT-AV1 gives itself and who calls it the highest real-time priority there is if it may, as root on the machine
+    itself and in privileged containers: until the video is done nothing else gets a core that it wants.
 
     Raises:
         av.FFmpegError: it does not open.
     """
-    with _no_more_real_time():
-        encoder.open()
-
-
-@contextmanager
-def _no_more_real_time() -> Iterator[None]:
-    if sys.platform != "linux" or os.sched_getscheduler(0) in _REAL_TIME:  # the second is somebody's wish
-        yield
-        return
-    before = _real_time_threads()
+    before = _schedules()
     try:
-        yield
+        encoder.open()
     finally:
-        for thread in _real_time_threads() - before:
-            with suppress(OSError):  # it may have ended
-                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+        here = threading.get_native_id()
+        for thread, schedule in _schedules().items() if here in before else ():
+            if schedule != before.get(thread) and (thread == here or schedule[0] in _REAL_TIME):
+                with suppress(OSError):  # it may have ended
+                    os.sched_setscheduler(thread, before[here][0], os.sched_param(before[here][1]))
 
 
-def _real_time_threads() -> set[int]:
-    """Those of this process, as Linux numbers them."""
-    found = set()
-    with suppress(OSError):
+def _schedules() -> dict[int, tuple[int, int]]:
+    """Policy and priority of this process' threads, as Linux numbers them; empty elsewhere, or if that is secret."""
+    found = {}
+    with suppress(OSError, AttributeError):
         for entry in Path("/proc/self/task").iterdir():
             thread = int(entry.name)
-            with suppress(OSError):
-                if os.sched_getscheduler(thread) in _REAL_TIME:
-                    found.add(thread)
+            with suppress(ProcessLookupError):  # it may have ended
+                found[thread] = os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority
     return found

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ssdcam.detections import Image
-from ssdcam.errors import ImageError
+from ssdcam.errors import ImageError, UndecodableError
 from ssdcam.files import exists, is_folder, same_file, write_whole, writing
 from ssdcam.media.outputs import check_targets
 from ssdcam.memory import why_unreadable
@@ -103,7 +103,8 @@ def read_image(path: Path) -> Image:
         uint8 ``(height, width, 3)``, BGR.
 
     Raises:
-        ImageError: the file is missing, unreadable, empty, damaged, too large or no picture.
+        ImageError: the file is missing, unreadable, empty or too large.
+        UndecodableError: it is damaged, or no picture.
     """
     if exists(path) and not path.is_file() and not path.is_dir():  # a pipe or device might keep us waiting for ever
         raise ImageError(f"{path}: is no regular file")
@@ -118,7 +119,7 @@ def read_image(path: Path) -> Image:
     except cv2.error as error:
         raise ImageError(f"{path}: {_cv2_reason(error)}") from error
     if image is None:
-        raise ImageError(f"{path}: {why_unreadable()}")
+        raise UndecodableError(f"{path}: {why_unreadable()}")
     return np.asarray(image, np.uint8)
 
 
