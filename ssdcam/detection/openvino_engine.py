@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib.metadata
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,6 +37,8 @@ Floats = NDArray[np.float32]
 _ENGINE = "openvino"
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
 _FORMAT = 2  # of what is kept; a new one when _convert changes
+
+_one_at_a_time = threading.Lock()  # `cache` may call a function twice when two threads ask at once
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class OpenVinoEngine:
         self._spec = checkpoint.spec
         self._defaults = default_boxes(checkpoint.spec.boxes)
         self._lock = threading.Lock()
-        form = _form(self._core)
+        form = _kept()
         with suppress(OSError):  # a folder that is not ours, or a full disk: it works without
             form.folder.mkdir(parents=True, exist_ok=True)
             self._settings["CACHE_DIR"] = str(form.folder)  # what is compiled for this CPU, too
@@ -181,11 +183,11 @@ class OpenVinoEngine:
 
 
 def openvino_core() -> openvino.Core:
-    """OpenVINO's root, with the plugin for CPUs loaded, by a thread that has ended since.
+    """OpenVINO's root, one for this process, which is never given back.
 
-    The plugin gives the thread that loads it another stack for signal handlers, and takes it away again when it is
+    Its CPU plugin gives the thread that loads it another stack for signal handlers, and takes it away again when it is
     dropped. Of two that are not dropped in reverse order, the thread is left with a stack that is gone, and the next
-    signal that it handles, such as Ctrl-C, is a crash.
+    signal, such as Ctrl-C, is a crash.
 
     Raises:
         UnavailableError: OpenVINO is not installed.
@@ -196,19 +198,20 @@ def openvino_core() -> openvino.Core:
         raise UnavailableError(
             f"the openvino engine needs OpenVINO: pip install 'ssdcam[openvino]' ({error})"
         ) from error
-
-    def load() -> openvino.Core:
-        core = vendor.Core()
-        core.get_property("CPU", "FULL_DEVICE_NAME")
-        return core
-
-    with ThreadPoolExecutor(1) as loader:
-        return loader.submit(load).result()
+    with _one_at_a_time:
+        return _only_core(vendor)
 
 
-def _form(core: openvino.Core) -> Form[openvino.Model, openvino.Model]:
+@cache
+def _only_core(vendor: Any) -> openvino.Core:
+    made = vendor.Core()
+    made.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin, before anybody else's is loaded
+    return made
+
+
+def _kept() -> Form[openvino.Model, openvino.Model]:
     def read(kept: openvino.Model | Path) -> openvino.Model:
-        return core.read_model(kept) if isinstance(kept, Path) else kept
+        return openvino_core().read_model(kept) if isinstance(kept, Path) else kept
 
     return Form(_ENGINE, (".bin", ".xml"), _write, read)
 

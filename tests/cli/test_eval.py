@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ import pytest
 
 from ..datasets import made
 from ..datasets.made import LAYOUTS, Thing
-from ..waiting import finish
-from .commands import TIMEOUT, Run, Terminal, ssdcam, start
+from .commands import TIMEOUT, Run, Terminal, ssdcam
 
 Arguments = list[str | Path]
 
@@ -255,14 +253,13 @@ class TestLongRun:
         assert terminal.end() == 130
         assert b"Traceback" not in terminal.seen
 
-    def test_stops_on_sigterm(self, tiny: Arguments, many: Path) -> None:
-        process = start(*tiny, many, "--split", "many", "-v")
-        time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
-        out, err = finish(process)
-        assert b"Traceback" not in err
-        assert process.returncode in (143, -signal.SIGTERM)  # the latter before it was up
-        assert out == b""
+    def test_stops_on_sigterm(self, tiny: Arguments, many: Path, tmp_path: Path) -> None:
+        terminal = Terminal(*tiny, many, "--split", "many", stdout=tmp_path / "out")
+        terminal.read_until(b"/400")
+        terminal._process.send_signal(signal.SIGTERM)
+        assert terminal.end() == 143
+        assert b"Traceback" not in terminal.seen
+        assert not (tmp_path / "out").read_bytes()
 
     def test_says_the_first_problems_only(self, tiny: Arguments, many: Path) -> None:
         for i in range(100, 130):

@@ -14,8 +14,6 @@ from ssdcam.detection import openvino_engine
 from ssdcam.detection.openvino_engine import OpenVinoEngine
 from ssdcam.errors import UnavailableError, WrongUsageError
 
-from ..waiting import GUARD
-
 pytest.importorskip("openvino", reason="needs openvino: pip install 'ssdcam[openvino]'")
 
 
@@ -76,24 +74,3 @@ def test_signals_are_heard_when_detectors_are_gone(tiny_model):
     command = [sys.executable, "-c", DROPPED_IN_ORDER, str(tiny_model)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
-
-
-FORKED = """
-import os, sys
-import numpy as np
-import ssdcam
-image = np.zeros((80, 60, 3), np.uint8)
-ssdcam.load(sys.argv[1], engine="openvino", device="cpu").detect(image)
-child = os.fork()
-if not child:
-    ssdcam.load(sys.argv[1], engine="openvino", device="cpu", threads=1).detect(image)
-    os._exit(0)
-print(os.waitpid(child, 0)[1])
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows does not fork")
-def test_a_process_may_fork_once_its_detector_is_gone(tiny_model):
-    command = [sys.executable, "-c", FORKED, str(tiny_model)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
