@@ -122,7 +122,7 @@ def main() -> None:
     how += ["--calibrate", given.calibrate] if given.calibrate else []
     with TemporaryDirectory() as name:
         folder = Path(name)
-        used: dict[str, Any] = {}
+        used: dict[str, Any] = {}  # what the round's command told, which the parts are then measured with
 
         def run_command() -> dict[str, Any]:
             used.update(command(given.video, folder, how, given.max_frames))

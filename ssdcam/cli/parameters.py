@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -59,16 +58,13 @@ class Whole(click.IntRange):
 
     def __init__(self, least: int, most: int = MOST) -> None:
         super().__init__(least, most)
-        self._least, self._most = least, most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """From text to a number."""
-        number = None
-        with suppress(ValueError):
-            number = int(value)
-        if number is None or not self._least <= number <= self._most:
-            self.fail(f"{value!r} is no whole number from {self._least:,} to {self._most:,}", param, ctx)
-        return number
+        try:
+            return int(super().convert(value, param, ctx))
+        except click.BadParameter:
+            self.fail(f"{value!r} is no whole number from {self.min:,} to {self.max:,}", param, ctx)
 
 
 class Folder(click.Path):

@@ -129,7 +129,7 @@ class OpenVinoEngine:
         self._spec = checkpoint.spec
         self._defaults = default_boxes(checkpoint.spec.boxes)
         self._lock = threading.Lock()
-        form = _kept()
+        form = _form()
         with suppress(OSError):  # a folder that is not ours, or a full disk: it works without
             form.folder.mkdir(parents=True, exist_ok=True)
             self._settings["CACHE_DIR"] = str(form.folder)  # what is compiled for this CPU, too
@@ -209,7 +209,7 @@ def _only_core(vendor: Any) -> openvino.Core:
     return made
 
 
-def _kept() -> Form[openvino.Model, openvino.Model]:
+def _form() -> Form[openvino.Model, openvino.Model]:
     def read(kept: openvino.Model | Path) -> openvino.Model:
         return openvino_core().read_model(kept) if isinstance(kept, Path) else kept
 

@@ -208,8 +208,9 @@ class _DoneEvent:
 
     def set(self) -> None:
         self._done = True
-        if self._event._cond.acquire(timeout=_LOCK_S):  # type: ignore[attr-defined]
-            self._event._cond.release()  # type: ignore[attr-defined]
+        lock: Any = self._event._cond  # type: ignore[attr-defined]  # Python's types leave out what is private
+        if lock.acquire(timeout=_LOCK_S):
+            lock.release()
             self._event.set()  # else torch ends its workers when they do not end by themselves
 
 

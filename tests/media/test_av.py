@@ -96,9 +96,7 @@ def may_run_in_real_time() -> bool:
 
 
 @pytest.mark.skipif(not may_run_in_real_time(), reason="neither may an encoder run in real time here")
-@pytest.mark.parametrize(
-    "schedule", [(0, 0), (1, 1), (2, 1), (3, 0), (5, 0)], ids=["other", "fifo", "rr", "batch", "idle"]
-)
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
 @pytest.mark.parametrize("codec", ["av1", "h264"])
 def test_encoders_are_scheduled_as_who_opens_them(codec: str, schedule: tuple[int, int], tmp_path: Path) -> None:
     others = python(SCHEDULED, tmp_path / "a.mp4", codec, *map(str, schedule))
