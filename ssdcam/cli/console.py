@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from ssdcam.addresses import redact
@@ -53,7 +53,7 @@ def start() -> None:
     log.setLevel(NOTE)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # they are for programmers
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    sys.stderr = _Stderr(os.fdopen(os.dup(2), "wb"), encoding="utf-8", errors="backslashreplace", line_buffering=True)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threading.excepthook = _tell_of_thread
     sys.unraisablehook = _tell_of_dropped
@@ -138,12 +138,31 @@ def tell_problems(problems: Sequence[str]) -> None:
         log.warning("and %d more problems (-v shows them)", len(problems) - len(shown))
 
 
+class _Stderr(io.TextIOWrapper):
+    """What nobody may read any more: a terminal that was closed, or a full disk, is no reason to end a run."""
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError:
+            self._to_nowhere()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            self._to_nowhere()
+
+    def _to_nowhere(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+
+
 class _ToStderr(logging.Handler):
     """To whatever stderr is at that moment: a progress bar puts itself there and lets lines pass above it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError):  # nobody reads it any more
-            print(self.format(record), file=sys.stderr)
+        print(self.format(record), file=sys.stderr)
 
 
 class _OneLine(logging.Formatter):

@@ -254,6 +254,7 @@ class _Run:
                 stack.enter_context(claim)
                 writer, zero = self._open_writer(job.path, job.target, source)
                 sinks.append(VideoSink(writer, zero))
+            ended = False
             try:
                 ended = session.run(
                     source,
@@ -265,16 +266,14 @@ class _Run:
                     batch=batch,
                     tick=lambda: show_progress(str(job.path)),
                 )
-            except BaseException as error:
                 if writer:
-                    writer.abort()
-                    if writer.whole and not isinstance(error, Exception):
+                    writer.close(ended=ended and self.max_frames is None)
+            finally:
+                if claim and writer:
+                    writer.abort()  # where close was not reached
+                    claim.finished = ended and writer.whole
+                    if writer.whole:
                         self.written.append(writer.path)
-                raise
-            if claim and writer:
-                writer.close(ended=ended and self.max_frames is None)
-                claim.finished = ended
-                self.written.append(writer.path)
             return ended
 
     def _tell_left_out(self, path: Path, source: FileSource) -> None:

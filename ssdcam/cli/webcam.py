@@ -149,8 +149,7 @@ def command(
         sinks = [make(camera.name) for make in session.open_sinks(stack, detector, printer, records, crop_folder)]
         if output:
             stack.enter_context(Claim(output, resumable=False))
-            writer = recording = _open_writer(output, camera, codec, crf, preset)
-            stack.push(lambda kind, error, trace: recording.abort() if error else recording.close(ended=False))
+            writer = stack.enter_context(_open_writer(output, camera, codec, crf, preset))
             sinks.append(VideoSink(writer))
         stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json))
         show_progress = stack.enter_context(session.progress(max_frames, timing, as_json))

@@ -118,6 +118,7 @@ class VideoWriter:
         # A frame is encoded while the next one's colours are converted.
         self._worker = ThreadPoolExecutor(1, "ssdcam-encoder")
         self._encoding: Future[None] | None = None
+        self._finished: Future[None] = Future()
         colours = _colours(self._kind, codec, height, colours)
         self._matrix = colours.matrix
         self._converter = YuvConverter(width, height, colours)
@@ -193,6 +194,8 @@ class VideoWriter:
     def close(self, *, ended: bool = True) -> None:
         """Finish the file. Closing it again does nothing.
 
+        A stop, such as Ctrl-C, that comes meanwhile is raised when the file is whole; a second one at once.
+
         Args:
             ended: whether the video ran to its end, or to ``end``: then the sound is kept to its own. Otherwise it
                 stops with the last frame.
@@ -208,20 +211,16 @@ class VideoWriter:
                 self.path.unlink()
             raise VideoError(f"{self.path}: was not kept, for not one frame was written")
         with self._failing():
-            self._settle()
-            for packet in self._stream.encode(None):
-                if self._frames == 1:  # x265 needs two to work out the time of decoding; before, there is garbage
-                    packet.dts = packet.pts
-                self._mux(packet)
-            self._mux_sound(inf if ended else float(self._last * self._tick + self._shown(self._last)))
-            self._output.close()
-            self._look()
-        if self._sound and self._sound.dropped:
-            self._warn(f"{self.path}: {self._sound.dropped} broken packets of sound were left out")
+            try:
+                self._worker.submit(self._finish, ended)
+                self._finished.result()
+            except KeyboardInterrupt:  # takes effect once the file is whole
+                self._worker.submit(self._finish, ended)
+                self._finished.result()
+                raise
+            finally:
+                self.whole = self._finished.done() and not self._finished.exception()
         self._release()
-        self.whole = True
-        if self._kind.fragmented:
-            self._make_plain()
 
     def abort(self) -> None:
         """Finish the file because something else failed: as ``close(ended=False)``, but nothing is raised."""
@@ -236,16 +235,39 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self.abort()
+        try:
+            if error is None:
+                self.close()
+        finally:
+            self.abort()  # which leaves alone what is closed
 
     def _encode(self, frame: av.VideoFrame) -> None:
         for packet in self._stream.encode(frame):
             self._mux(packet)
         if time.monotonic() - self._looked > _LOOK_EVERY:
             self._look()
+
+    def _finish(self, ended: bool) -> None:
+        """What :meth:`close` waits for, once; after the last frame, as the worker does one thing at a time."""
+        if self._finished.done():
+            return
+        try:
+            self._settle()
+            for packet in self._stream.encode(None):
+                if self._frames == 1:  # x265 needs two to work out the time of decoding; before, there is garbage
+                    packet.dts = packet.pts
+                self._mux(packet)
+            self._mux_sound(inf if ended else float(self._last * self._tick + self._shown(self._last)))
+            self._output.close()
+            self._look()
+            if self._sound and self._sound.dropped:
+                self._warn(f"{self.path}: {self._sound.dropped} broken packets of sound were left out")
+            if self._kind.fragmented:
+                self._make_plain()
+        except BaseException as error:
+            self._finished.set_exception(error)
+        else:
+            self._finished.set_result(None)
 
     def _settle(self) -> None:
         """Wait for the frame that is being encoded; its trouble raises here."""

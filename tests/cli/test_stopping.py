@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -11,7 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ..media.sources.videos import make_video
+from ssdcam.training.log import read_log
+from ssdcam.training.run_folder import load_state
+
+from ..media.clips import boxes
+from ..media.sources.videos import decoded_times, make_video
 from ..pictures import photo
 from ..waiting import wait_until
 from .running import GUARD, environment, start
@@ -201,6 +206,68 @@ stopping.Stopped = Stopped
 def test_a_second_signal_changes_nothing(what: str, here: Path) -> None:
     prelude = f"{LATER[what]}\nat_import(300, send)"
     assert run_with(prelude, *WAITING, cwd=here) == (130, "", "")
+
+
+CLOSING = """
+from ssdcam.media.video_writer import VideoWriter
+close = VideoWriter.close
+def stopped_close(self, **how):
+    threading.Timer({moment}, send).start()
+    close(self, **how)
+VideoWriter.close = stopped_close
+"""
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.02])
+@pytest.mark.parametrize("command", ["video", "webcam --no-window"])
+def test_a_stop_while_a_video_is_closed_loses_no_frame(here: Path, command: str, moment: float) -> None:
+    make_video(here / "in.mp4", range(20))
+    arguments = [*command.split(), "in.mp4", "-o", "out.mp4", "--codec", "av1", "--records", "out.jsonl", *WAITING[2:]]
+    code, said, complaints = run_with(CLOSING.format(moment=moment), *arguments, cwd=here)
+    assert (code, complaints) == (130, "")
+    assert said.endswith("wrote out.mp4, out.jsonl\n")
+    written = (here / "out.jsonl").read_text().splitlines()
+    assert len(decoded_times(here / "out.mp4")) == len(written) > 10
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals as POSIX has them")
+@pytest.mark.parametrize("command", ["video", "train"])
+def test_a_terminal_that_is_gone_stops_a_run(tmp_path: Path, tiny_model: Path, command: str) -> None:
+    """Its window is closed: the run hears of it, and nothing that it still says can be written any more."""
+    import fcntl
+    import termios
+
+    out = tmp_path / "run" if command == "train" else tmp_path / "out.mp4"
+    if command == "train":
+        write_coco(tmp_path, "train", 10, 0)
+        write_coco(tmp_path, "val", 4, 1)
+        arguments = ["train", tmp_path, "--arch", "ssd300-mobilenet-v1", "--arch-option", "width=0.1", *QUICK]
+        arguments += ["--input-size", 96, "--epochs", 10_000, "--eval-every", 10_000, "--workers", 0, "-o", out]
+        begun = out / "log.csv"
+    else:
+        video = make_video(tmp_path / "in.mp4", range(4000))
+        arguments = ["video", video, "-m", tiny_model, "--engine", "torch", "--device", "cpu", "-o", out]
+        begun = out
+    master, slave = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ssdcam", *map(str, arguments)], env={**environment(), "TERM": "xterm"},
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # no thread forks here
+    )  # fmt: skip
+    try:
+        os.close(slave)
+        wait_until(lambda: begun.exists() and begun.stat().st_size > 1000, process)
+        os.close(master)
+        assert process.wait(GUARD) == 129
+    finally:
+        process.kill()
+    if command == "train":
+        state = load_state(out)
+        assert state is not None
+        assert state["step"] == len(read_log(out / "log.csv"))
+    else:
+        assert "moof" not in boxes(out)
+        assert 0 < len(decoded_times(out)) < 4000
 
 
 # What libraries' destructors do now and then when a process ends while threads work.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -277,6 +280,29 @@ def test_an_exception_passes_and_leaves_a_whole_file(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), writer:
         raise KeyboardInterrupt
     assert frame_times(path) == pytest.approx(steady(20))
+    assert "moof" not in boxes(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+@pytest.mark.parametrize("moment", [0.0, 0.001, 0.01, 0.05])
+def test_a_stop_while_it_is_closed_takes_effect_when_it_is_whole(tmp_path: Path, codec: str, moment: float) -> None:
+    path = tmp_path / "out.mp4"
+    writer = VideoWriter(path, width=96, height=64, rate=Fraction(25), codec=codec)
+    for index, time in enumerate(steady(60)):
+        writer.write(image(index), time)
+    stop = threading.Timer(moment, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
+
+    def close_and_stop() -> None:
+        stop.start()
+        writer.close()
+        stop.join()  # where it is closed already
+
+    with pytest.raises(KeyboardInterrupt):
+        close_and_stop()
+    writer.abort()
+    assert writer.whole
+    assert frame_times(path) == pytest.approx(steady(60))
     assert "moof" not in boxes(path)
 
 
