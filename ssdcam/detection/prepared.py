@@ -85,7 +85,9 @@ def prepared(form: Form[Made, Ready], name: str, make: Callable[[], Made]) -> Re
         _keep(form, name, made)
     except (OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
         note(f"{form.engine}: it cannot be kept in {form.folder}, and will be prepared again the next time")
-    return form.open(made)
+    # As it will be opened from now on: OpenVINO keeps what it compiles under another name for a network in memory.
+    opened = find(form, name)
+    return form.open(made) if opened is None else opened
 
 
 def _keep(form: Form[Made, Ready], name: str, made: Made) -> None:

@@ -53,6 +53,16 @@ def test_pooling_is_rounded_as_int8_has_it(size: int, pool: dict, rounding: str)
     np.testing.assert_array_equal(found, network(pixels).numpy())
 
 
+def test_what_the_first_start_compiles_is_what_later_ones_find(tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSDCAM_HOME", str(tmp_path))
+    kept = []
+    for _ in range(2):
+        OpenVinoEngine(tiny_checkpoint)
+        kept.append(sorted(path.name for path in (tmp_path / "openvino").iterdir()))
+    assert kept[1] == kept[0]
+    assert sum(name.endswith(".blob") for name in kept[0]) == 1
+
+
 DROPPED_IN_ORDER = """
 import gc, os, signal, sys
 import numpy as np
