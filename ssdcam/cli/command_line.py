@@ -90,20 +90,17 @@ def run(arguments: list[str]) -> int:
         # Choices stand on lines of their own there.
         console.log.error("%s (see %s --help)", re.sub(r"\s*\n\s*", " ", error.format_message()), path)
         return 2
-    except WrongUsageError as error:
-        return _failed(error, 2)
     except SsdcamError as error:
-        return _failed(error, 1)
+        return _stopped(error) or _failed(error, 2 if isinstance(error, WrongUsageError) else 1)
     except BrokenPipeError:  # whoever read stdout has enough
         console.abandon_stdout()
         return 0
     except (KeyboardInterrupt, click.Abort):
         return stopping.code() or 130
     except ImportError as error:  # of what cannot be done without; what can be says so itself
-        # C++ makes this of a stop, too.
-        return stopping.code() or _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
-    except SystemError as error:  # C makes this of a stop
-        return stopping.code() or _failed(error, 1, _unforeseen(error))
+        return _stopped(error) or _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
+    except SystemError as error:
+        return _stopped(error) or _failed(error, 1, _unforeseen(error))
     except Exception as error:
         if memory.ran_out(error):
             return _failed(error, 1, f"too little memory: {_thrift(context, arguments)}")
@@ -117,6 +114,13 @@ def run(arguments: list[str]) -> int:
             return _failed(error, 1, f"{where}{error.strerror}")
         return _failed(error, 1, _unforeseen(error))
     return 0
+
+
+def _stopped(error: BaseException | None) -> int | None:
+    """The exit code of a stop that an error comes from: C makes a SystemError of it, C++ an ImportError."""
+    while error is not None and not isinstance(error, ImportError | SystemError):
+        error = error.__cause__
+    return None if error is None else stopping.code()
 
 
 def _unforeseen(error: Exception) -> str:

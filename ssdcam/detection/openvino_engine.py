@@ -6,6 +6,7 @@ A network is prepared once: torch builds it, OpenVINO takes it over, and the res
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,6 +40,7 @@ _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
 _FORMAT = 2  # of what is kept; a new one when _convert changes
 
 _one_at_a_time = threading.Lock()  # `cache` may call a function twice when two threads ask at once
+_forked = threading.Event()  # in a process that was forked from one that has used OpenVINO
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ class OpenVinoEngine:
 
     Raises:
         CheckpointError: the weights do not fit the architecture.
-        UnavailableError: OpenVINO is not installed, the CPU lacks the precision, or NNCF is wanted and not installed.
+        UnavailableError: OpenVINO is not installed, the CPU lacks the precision, NNCF is wanted and not installed, or
+            this process was forked from one that has used OpenVINO.
         WrongUsageError: there is no such device or precision, or int8 has no pictures yet.
     """
 
@@ -145,6 +148,7 @@ class OpenVinoEngine:
 
     def submit(self, batch: NDArray[np.uint8]) -> Callable[[], tuple[Floats, Floats]]:
         """See :meth:`ssdcam.detection.engine.Engine.submit`; OpenVINO keeps a queue of its own."""
+        _check_not_forked()
         batch = np.ascontiguousarray(batch)
         locations = np.empty((len(batch), len(self._defaults), 4), np.float32)
         raw_scores = np.empty((len(batch), len(self._defaults), self._spec.num_columns), np.float32)
@@ -190,8 +194,9 @@ def openvino_core() -> openvino.Core:
     signal, such as Ctrl-C, is a crash.
 
     Raises:
-        UnavailableError: OpenVINO is not installed.
+        UnavailableError: OpenVINO is not installed, or this process was forked from one that has used it.
     """
+    _check_not_forked()
     try:
         vendor = import_quietly("openvino")
     except ImportError as error:
@@ -204,9 +209,20 @@ def openvino_core() -> openvino.Core:
 
 @cache
 def _only_core(vendor: Any) -> openvino.Core:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forked.set)
     made = vendor.Core()
     made.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin, before anybody else's is loaded
     return made
+
+
+def _check_not_forked() -> None:
+    """Refuse where OpenVINO would wait for ever: its threads are the parent's."""
+    if _forked.is_set():
+        raise UnavailableError(
+            "the openvino engine does not run in a process that was forked from one that has used it: "
+            "start the process by spawn (multiprocessing.set_start_method), or use the torch engine"
+        )
 
 
 def _form() -> Form[openvino.Model, openvino.Model]:

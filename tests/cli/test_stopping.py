@@ -208,6 +208,24 @@ def test_a_second_signal_changes_nothing(what: str, here: Path) -> None:
     assert run_with(prelude, *WAITING, cwd=here) == (130, "", "")
 
 
+# What C++ makes of a signal that comes while its module is imported.
+INITIALISING = """
+from ssdcam.detection import no_reports
+def broken(name):
+    try:
+        send()
+    except BaseException as stop:
+        raise ImportError("initialization failed") from stop
+no_reports.import_module = broken
+"""
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_a_stop_while_an_engine_is_imported_is_no_missing_engine(here: Path, engine: str) -> None:
+    pytest.importorskip(engine, reason=f"needs {engine}: pip install 'ssdcam[{engine}]'")
+    assert run_with(INITIALISING, "image", "a.jpg", "--engine", engine, cwd=here) == (130, "", "")
+
+
 CLOSING = """
 from ssdcam.media.video_writer import VideoWriter
 close = VideoWriter.close

@@ -14,6 +14,8 @@ from ssdcam.detection import openvino_engine
 from ssdcam.detection.openvino_engine import OpenVinoEngine
 from ssdcam.errors import UnavailableError, WrongUsageError
 
+from ..waiting import GUARD
+
 pytest.importorskip("openvino", reason="needs openvino: pip install 'ssdcam[openvino]'")
 
 
@@ -84,3 +86,33 @@ def test_signals_are_heard_when_detectors_are_gone(tiny_model):
     command = [sys.executable, "-c", DROPPED_IN_ORDER, str(tiny_model)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
+
+
+FORKED = """
+import os, sys
+import numpy as np
+import ssdcam
+image = np.zeros((80, 60, 3), np.uint8)
+detector = ssdcam.load(sys.argv[1], engine="openvino", device="cpu")
+detector.detect(image)
+if sys.argv[2] == "load":
+    del detector
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+try:
+    if sys.argv[2] == "load":
+        ssdcam.load(sys.argv[1], engine="openvino", device="cpu")
+    detector.detect(image)
+except ssdcam.SsdcamError as error:
+    print(error, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("use", ["load", "detect"])
+def test_a_forked_process_is_told_that_it_cannot(tiny_model, use: str):
+    command = [sys.executable, "-c", FORKED, str(tiny_model), use]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("the openvino engine does not run in a process that was forked from one that has")
