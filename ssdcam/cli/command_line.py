@@ -95,8 +95,10 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # whoever read stdout has enough
         console.abandon_stdout()
         return 0
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         return stopping.code() or 130
+    except click.Abort:  # a question was answered with Ctrl-C, or with the end of the input
+        return stopping.code() or 2
     except ImportError as error:  # of what cannot be done without; what can be says so itself
         return _stopped(error) or _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
     except SystemError as error:

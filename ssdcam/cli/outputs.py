@@ -102,7 +102,8 @@ def agree_on_overwriting(existing: Sequence[Path], yes: bool) -> None:
     what = f"{existing[0]} exists" + (f", and {len(existing) - 1} more" if len(existing) > 1 else "")
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise WrongUsageError(f"{what}: pass -y to overwrite")
-    click.confirm(f"{console.printable(what)}. Overwrite?", abort=True, err=True)
+    if not click.confirm(f"{console.printable(what)}. Overwrite?", err=True):
+        raise click.exceptions.Exit(2)
 
 
 def tell_at_end(stack: ExitStack, summary: Callable[[], str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +37,19 @@ MOST = 1_000_000_000
 
 
 class Number(click.FloatRange):
-    """A number in a range, up to :data:`MOST` where it has no end, and not none, which a plain range lets through."""
+    """A number in a range, up to :data:`MOST` where it has no end."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """From text to a number."""
+        most = MOST if self.max is None else self.max
         try:
-            number: float = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is no number", param, ctx)
-        number = super().convert(number, param, ctx)
-        if not isfinite(number):
-            self.fail(f"{value!r} is no finite number", param, ctx)
-        if number > MOST:
-            self.fail(f"{value!r} is more than {MOST:,}", param, ctx)
-        return number
+            number = float(value)
+            if not number <= most:  # no number at all is in no range, but not below or above one
+                raise ValueError
+            return float(super().convert(number, param, ctx))
+        except (ValueError, click.BadParameter):
+            least = f"above {self.min:g} and up" if self.min_open else f"from {self.min:g}"
+            self.fail(f"{value!r} is no number {least} to {'below ' if self.max_open else ''}{most:,}", param, ctx)
 
 
 class Whole(click.IntRange):

@@ -134,9 +134,10 @@ def summary(stats: Stats) -> str:
     dropped = f", {stats.dropped} dropped" if stats.dropped else ""
     stages = "  ".join(f"{name} {ms:.1f}" for name, ms in stats.stages_ms.items())
     frames = "1 frame" if stats.frames == 1 else f"{stats.frames} frames"
+    boxes = "1 box" if stats.boxes == 1 else f"{stats.boxes} boxes"
     return (
         f"{frames} in {stats.wall_s:.1f} s: {stats.fps:.1f} fps{dropped}; "
-        f"latency {stats.latency_ms['p50']:.0f} ms (p95 {stats.latency_ms['p95']:.0f})\n"
+        f"latency {stats.latency_ms['p50']:.0f} ms (p95 {stats.latency_ms['p95']:.0f}); {boxes}\n"
         f"  ms a frame: {stages}"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ssdcam.cli import completing, console, loading, options, outputs, parameters, session
-from ssdcam.errors import SourceError, SsdcamError, VideoError, WrongUsageError
+from ssdcam.errors import ImageError, SourceError, SsdcamError, VideoError, WrongUsageError
 from ssdcam.files import is_file
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def command(
     from ssdcam.pipeline.timing import Timing
 
     videos, failed = _find(inputs)
+    if not videos:
+        raise click.exceptions.Exit(1)
     several = len(inputs) > 1 or [video.path for video in videos] != [Path(inputs[0])]
     jobs = plan_videos(videos, output, several=several, codec=codec, crf=crf, preset=preset)
     comment = f"ssdcam options {_digest(click.get_current_context().params)}" if output else ""
@@ -107,9 +110,14 @@ def command(
     crop_folder = CropFolder(crops) if crops else None
     written: list[Path] = []
 
+    looked_at: VideoJob | None = None
+
     def told_at_end() -> str:
+        if not timing.frames or as_json:
+            return ""
         place = None if not written else written[0] if len(jobs) == 1 else output
-        return outputs.wrote(place, records, crop_folder, stats) if timing.frames and not as_json else ""
+        lines = _stopped_in(looked_at, bool(records)), outputs.wrote(place, records, crop_folder, stats)
+        return "\n".join(filter(None, lines))
 
     with ExitStack() as stack:
         outputs.tell_at_end(stack, told_at_end)
@@ -123,6 +131,7 @@ def command(
         )  # fmt: skip
         show_progress = stack.enter_context(session.progress(run.count_frames(jobs), timing, as_json))
         for job in jobs:
+            looked_at = job
             try:
                 goes_on = run.process(job, show_progress)
             except (SourceError, VideoError) as error:
@@ -131,6 +140,8 @@ def command(
             else:
                 if not goes_on:
                     break
+        else:
+            looked_at = None
         if failed:  # inside, for who writes records to know
             raise click.exceptions.Exit(1)
 
@@ -145,11 +156,30 @@ def _find(inputs: Sequence[str]) -> tuple[list[Picture], int]:
     from ssdcam.media.images import find_pictures
 
     outputs.refuse_addresses(inputs, "is a stream, not a file: use ssdcam webcam {}")
-    found = list(find_pictures(inputs, INPUT_SUFFIXES, "videos"))
+    found = [_no_still(item) for item in find_pictures(inputs, INPUT_SUFFIXES, "videos")]
     failures = [item for item in found if isinstance(item, SsdcamError)]
     for failure in failures:
         console.log.error("%s", failure)
     return [item for item in found if not isinstance(item, SsdcamError)], len(failures)
+
+
+def _stopped_in(job: VideoJob | None, records: bool) -> str:
+    """A line about the video in which a run was stopped, if it was."""
+    if job is None:
+        return ""
+    advice = "; --resume goes on with what is left" if job.in_folder and not records else ""
+    return console.printable(f"stopped in {job.path}{advice}")
+
+
+def _no_still(found: Picture | ImageError) -> Picture | ImageError:
+    """What was found, but of a picture, of which FFmpeg would make a video, an error that says what looks at it."""
+    from ssdcam.media.images import ANIMATED, SUFFIXES
+
+    if isinstance(found, ImageError) or found.path.suffix.lower() not in SUFFIXES - ANIMATED:
+        return found
+    return ImageError(
+        f"{found.path}: is no video, but by its name a picture: use ssdcam image {shlex.quote(str(found.path))}"
+    )
 
 
 def _digest(options: Mapping[str, Any]) -> str:

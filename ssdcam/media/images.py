@@ -19,6 +19,9 @@ from ssdcam.memory import why_unreadable
 SUFFIXES = frozenset(".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
 """What a folder is searched for. A file that is named is read whatever its suffix."""
 
+ANIMATED = frozenset((".avif", ".gif", ".webp"))
+"""Those of them that may hold a video."""
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -266,7 +266,7 @@ class Pipeline:
                 with self.timing.stage("draw"):
                     if drawn:
                         self._draw(result.frame.surface, result.detections, self.timing)
-                self.timing.drawn(result.frame.captured)
+                self.timing.drawn(result.frame.captured, len(result.detections))
                 with self.timing.stage("encode"):
                     for sink in drawn:
                         sink.write(result)

@@ -30,6 +30,7 @@ class Stats:
         fps: frames over wall time.
         latency_ms: ``p50`` and ``p95`` of the time from capture to drawn, in milliseconds.
         stages_ms: for each stage, its mean time a frame in milliseconds.
+        boxes: found in all frames together.
     """
 
     frames: int
@@ -38,9 +39,10 @@ class Stats:
     fps: float
     latency_ms: dict[str, float]
     stages_ms: dict[str, float]
+    boxes: int
 
     def to_json(self) -> dict[str, Any]:
-        """As ``--stats`` writes it, rounded."""
+        """As ``--stats`` writes it, rounded: what the run took; what was found is in records."""
         return {
             "frames": self.frames,
             "dropped": self.dropped,
@@ -66,6 +68,7 @@ class Timing:
         self._latest = 0.0
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._frames = 0
+        self._boxes = 0
         self.dropped = 0
 
     @contextmanager
@@ -79,8 +82,8 @@ class Timing:
             with self._lock:
                 self._stages[name] += spent
 
-    def drawn(self, captured: float) -> None:
-        """A frame that was captured at that moment of ``time.monotonic()`` is drawn."""
+    def drawn(self, captured: float, boxes: int = 0) -> None:
+        """A frame that was captured at that moment of ``time.monotonic()`` is drawn, with so many boxes."""
         now = time.monotonic()
         with self._lock:
             self._latest = now - captured
@@ -90,6 +93,7 @@ class Timing:
                     del self._latencies[1::2]
                     self._every *= 2
             self._frames += 1
+            self._boxes += boxes
             self._recent.append(now)
             self._last = now
 
@@ -123,4 +127,5 @@ class Timing:
                 fps=self._frames / wall if wall > 0 else 0.0,
                 latency_ms={"p50": float(p50), "p95": float(p95)},
                 stages_ms={name: total * 1e3 / max(self._frames, 1) for name, total in self._stages.items()},
+                boxes=self._boxes,
             )

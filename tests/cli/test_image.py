@@ -545,7 +545,7 @@ class TestOnATerminal:
         terminal = Terminal(*tiny, photos, "-o", out)
         terminal.read_until(b"a.jpg exists. Overwrite? [y/N]:")
         terminal.type(answer)
-        assert terminal.end() != 0
+        assert terminal.end() == 2
         assert [path.name for path in out.iterdir()] == ["a.jpg"]
         assert (out / "a.jpg").read_bytes() == b"precious"
         assert b"Traceback" not in terminal.seen

@@ -76,6 +76,7 @@ def end_run(way: str, suffix: str, video: Path, folder: Path, disk: Path | None,
     assert not children, "nothing can be left behind where nothing was started"
     # Whoever stops a run is told its figures; SIGKILL leaves no time for that.
     assert printed == "" if way == "SIGKILL" else re.match(r"\d+ frames in ", printed)
+    assert (f"\nstopped in {video}\nwrote {out}, " in printed) == (way in ("SIGINT", "SIGTERM"))
 
     code = {"SIGINT": 130, "SIGTERM": 143, "SIGKILL": -9}.get(way, 1)
     assert process.returncode == code, said

@@ -205,8 +205,8 @@ def test_an_address_is_no_picture(folder: Path) -> None:
         ("video v.mp4 --max-frames 9999999999", "'9999999999' is no whole number from 1 to 1,000,000,000"),
         ("video v.mp4 --batch 0", "'0' is no whole number from 1 to 256"),
         ("image a.jpg --max-det x", "'x' is no whole number from 1 to 100,000"),
-        ("image a.jpg --score x", "'--score': 'x' is no number"),
-        ("export --format onnx -o x.onnx --score nan", "'--score': 'nan' is no finite number"),
+        ("image a.jpg --score x", "'--score': 'x' is no number from 0 to 1"),
+        ("export --format onnx -o x.onnx --score nan", "'--score': 'nan' is no number from 0 to 1"),
         ("webcam --size 99999999x1", "'99999999x1' is no size such as 1280x720, of 99999 a side at most"),
     ],
 )

@@ -21,6 +21,7 @@ from ssdcam.records.record import to_json
 
 from ..media import clips
 from ..media.sources.videos import MILLISECOND, decoded_times, make_video, number_of, turn
+from ..pictures import photo
 from ..waiting import GUARD, finish, wait_until
 from .commands import ssdcam
 from .running import INSTALLED, STUBBED, one_line, records, run, start
@@ -246,6 +247,19 @@ def test_a_stream_is_sent_to_webcam(tmp_path: Path, clip: Path, url: str) -> Non
     assert "s3cret" not in done.stderr
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_picture_is_sent_to_image(tmp_path: Path, clip: Path, several: bool) -> None:
+    """FFmpeg would make a video of one frame of it."""
+    picture = photo(tmp_path / "a b.jpg")
+    inputs, out = ((picture, clip), "out/") if several else ((picture,), "out.mp4")
+    done = run("video", *inputs, "-o", out, cwd=tmp_path)
+    assert done.returncode == 1
+    assert one_line(done.stderr) == (
+        f"error: {picture}: is no video, but by its name a picture: use ssdcam image '{picture}'"
+    )
+    assert (tmp_path / out).exists() == several
+
+
 def test_no_figures_of_nothing(tmp_path: Path) -> None:
     done = run("video", tmp_path / "missing.mp4", "-o", tmp_path / "out.mp4")
     assert (done.returncode, done.stdout) == (1, "")
@@ -431,10 +445,11 @@ def test_crops(tmp_path: Path, clip: Path) -> None:
 
 
 def test_stats_are_as_promised(tmp_path: Path, clip: Path) -> None:
-    stats = tmp_path / "stats.json"
-    done = run("video", clip, "-o", tmp_path / "out.mp4", "--stats", stats)
+    stats, lines = tmp_path / "stats.json", tmp_path / "lines.jsonl"
+    done = run("video", clip, "-o", tmp_path / "out.mp4", "--stats", stats, "--records", lines)
     assert done.returncode == 0
-    assert done.stdout.startswith("40 frames in ")
+    boxes = sum(len(record["detections"]) for record in records(lines.read_text()))
+    assert re.match(rf"40 frames in .*; {boxes} boxes\n", done.stdout)
     figures = json.loads(stats.read_text())
     assert list(figures) == [
         "frames", "dropped", "wall_s", "fps", "latency_ms", "stages_ms", "model", "engine", "precision", "device"
