@@ -24,7 +24,7 @@ def writing(path: Path, kind: type[SsdcamError]) -> Iterator[None]:
         raise kind(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def write_whole(path: Path, data: bytes | memoryview | Iterable[bytes]) -> None:
+def write_whole(path: Path, data: bytes | memoryview | Iterable[bytes | memoryview]) -> None:
     """Write a file whole or not at all: whatever ends the process, ``path`` holds what it held before or ``data``.
 
     Data in pieces need not fit in memory. A link is followed. What is no regular file, such as ``/dev/null`` or a pipe,

@@ -5,10 +5,14 @@ A network is prepared once: torch builds it, OpenVINO takes it over, and the res
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import io
+import json
 import os
 import threading
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,6 +28,7 @@ from ssdcam.detection.int8 import Calibration, quantised
 from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.prepared import Form, check_boxes, digest, prepared
 from ssdcam.errors import UnavailableError
+from ssdcam.files import write_whole
 from ssdcam.ssd import host
 from ssdcam.ssd.default_boxes import default_boxes
 from ssdcam.ssd.spec import Selection
@@ -44,15 +49,25 @@ _forked = threading.Event()  # in a process that was forked from one that has us
 
 
 @dataclass(frozen=True)
+class _Network:
+    """A network, and the file that it is in, if it could be kept."""
+
+    model: openvino.Model
+    path: Path | None
+
+
+@dataclass(frozen=True)
 class _Plan:
     """A network compiled for one way of use.
 
     Attributes:
         compiled: what OpenVINO made of it.
+        memory: what that was read from, if it was kept, and may lean on.
         idle: requests that wait for their next picture.
     """
 
     compiled: openvino.CompiledModel
+    memory: NDArray[np.uint8] | None
     idle: list[openvino.InferRequest] = field(default_factory=list)
 
     def request(self) -> openvino.InferRequest:
@@ -132,15 +147,11 @@ class OpenVinoEngine:
         self._spec = checkpoint.spec
         self._defaults = default_boxes(checkpoint.spec.boxes)
         self._lock = threading.Lock()
-        form = _form()
-        with suppress(OSError):  # a folder that is not ours, or a full disk: it works without
-            form.folder.mkdir(parents=True, exist_ok=True)
-            self._settings["CACHE_DIR"] = str(form.folder)  # what is compiled for this CPU, too
-        self._model = _prepared(form, checkpoint, self.precision == "int8", calibration)
-        check_boxes(len(self._defaults), self._model.outputs[0].shape[1])
+        self._network = _prepared(checkpoint, self.precision == "int8", calibration)
+        check_boxes(len(self._defaults), self._network.model.outputs[0].shape[1])
+        self._tensor = import_quietly("openvino").Tensor
         self._plans: dict[str, _Plan] = {}
         self._plan("LATENCY")  # an engine that starts is one that runs
-        self._tensor = import_quietly("openvino").Tensor
 
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """Locations and raw scores of a batch ``(B, H, W, 3)``, BGR."""
@@ -174,8 +185,30 @@ class OpenVinoEngine:
         with self._lock:
             if hint not in self._plans:
                 settings = {**self._settings, "PERFORMANCE_HINT": hint}
-                self._plans[hint] = _Plan(self._core.compile_model(self._model, "CPU", settings))
+                self._plans[hint] = self._compiled(settings)
             return self._plans[hint]
+
+    def _compiled(self, settings: Mapping[str, Any]) -> _Plan:
+        """The network compiled for this CPU: from beside it, or made now and kept there.
+
+        OpenVINO would do so itself (``CACHE_DIR``), but it writes such files in place: a process that has one in its
+        memory crashes when another writes it.
+        """
+        facts = [importlib.metadata.version("openvino"), self._settings.get("INFERENCE_PRECISION_HINT")]
+        facts += [self._core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+        key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        path = self._network.path and self._network.path.with_suffix(f".{key}.blob")
+        if path and path.is_file():
+            with suppress(Exception):  # damaged, or of another CPU
+                memory = _read_checked(path)
+                return _Plan(self._core.import_model(self._tensor(memory, shared_memory=True), "CPU", settings), memory)
+        compiled = self._core.compile_model(self._network.model, "CPU", settings)
+        if path:
+            with suppress(OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
+                kept = io.BytesIO()
+                compiled.export_model(kept)
+                _write_checked(path, kept.getbuffer())
+        return _Plan(compiled, None)
 
     def decode(self, locations: Floats, raw_scores: Floats, selection: Selection) -> host.PackedBoxes:
         """Boxes from what :meth:`infer` returned."""
@@ -225,24 +258,42 @@ def _check_not_forked() -> None:
         )
 
 
-def _form() -> Form[openvino.Model, openvino.Model]:
-    def read(kept: openvino.Model | Path) -> openvino.Model:
-        return openvino_core().read_model(kept) if isinstance(kept, Path) else kept
-
-    return Form(_ENGINE, (".bin", ".xml"), _write, read)
+_CHECKSUM = 4  # bytes of CRC-32 at the end of a file
 
 
-def _prepared(
-    form: Form[openvino.Model, openvino.Model], checkpoint: Checkpoint, int8: bool, calibration: Calibration | None
-) -> openvino.Model:
+def _read_checked(path: Path) -> NDArray[np.uint8]:
+    """What :func:`_write_checked` wrote, not read yet but mapped; who replaces the file does not change it.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    memory = np.memmap(path, np.uint8, mode="c")
+    data, checksum = np.asarray(memory[:-_CHECKSUM]), bytes(memory[-_CHECKSUM:])
+    if zlib.crc32(data.data).to_bytes(_CHECKSUM) != checksum:
+        raise ValueError(f"{path}: is damaged")
+    return data
+
+
+def _write_checked(path: Path, data: memoryview) -> None:
+    write_whole(path, [data, zlib.crc32(data).to_bytes(_CHECKSUM)])
+
+
+def _prepared(checkpoint: Checkpoint, int8: bool, calibration: Calibration | None) -> _Network:
     """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8: from the cache, or made now."""
 
-    def in_float() -> openvino.Model:
+    def read(kept: openvino.Model | Path) -> _Network:
+        if isinstance(kept, Path):
+            return _Network(openvino_core().read_model(kept), kept)
+        return _Network(kept, None)
+
+    form: Form[openvino.Model, _Network] = Form(_ENGINE, (".bin", ".xml"), _write, read)
+
+    def in_float() -> _Network:
         name = digest(checkpoint, _FORMAT, importlib.metadata.version("openvino"))
         return prepared(form, name, lambda: _convert(checkpoint))
 
     if int8:  # for any version of OpenVINO: an update is no reason to ask for pictures again
-        return quantised(form, digest(checkpoint, _FORMAT), calibration, in_float)
+        return quantised(form, digest(checkpoint, _FORMAT), calibration, lambda: in_float().model)
     return in_float()
 
 

@@ -85,7 +85,7 @@ def prepared(form: Form[Made, Ready], name: str, make: Callable[[], Made]) -> Re
         _keep(form, name, made)
     except (OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
         note(f"{form.engine}: it cannot be kept in {form.folder}, and will be prepared again the next time")
-    # As it will be opened from now on: OpenVINO keeps what it compiles under another name for a network in memory.
+    # As it will be opened from now on: what an engine makes of it may be kept beside the file.
     opened = find(form, name)
     return form.open(made) if opened is None else opened
 
