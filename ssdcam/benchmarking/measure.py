@@ -123,8 +123,11 @@ def run_pipeline(detector: Detector, video: Path, output: Path, frames: int, bat
         timing = Timing()
         with _writer(output, source) as writer:
             pipeline = Pipeline(source, detector, [VideoSink(writer)], draw, timing=timing, stop=Event(), batch=batch)
-            pipeline.start()
-            pipeline.join()
+            try:
+                pipeline.start()
+                pipeline.join()
+            finally:
+                pipeline.stop()
             if pipeline.failure:
                 raise pipeline.failure
     stats = timing.stats().to_json()

@@ -94,8 +94,8 @@ def run(
         source, detector, [*sinks, *watching], look.draw, timing=timing, stop=stop, batch=batch, max_frames=max_frames,
         duration=duration, on_end=screen.close, in_bgr=look.window,
     )  # fmt: skip
-    pipeline.start()
     try:
+        pipeline.start()
         if window:
             viewer = Viewer(pipeline, screen, window, recorder, Path(), watched_only, console.log.info)
             viewer.run(tick)

@@ -148,24 +148,32 @@ class Pipeline:
             1 if source.live else max(_DEPTH, self._batch), self._stop, newest=source.live
         )
         self._results: Channel[Result] = Channel(max(_DEPTH, self._batch), self._stop)
-        self._threads = [
-            Thread(target=self._guard, args=(work, done), name=f"ssdcam-{name}", daemon=True)
-            for name, work, done in (
-                ("reader", self._read, self._frames.close),
-                ("detection", self._detect, self._results.close),
-                ("writer", self._write, on_end),
-            )
-        ]
+        self._threads: list[tuple[Thread, Event]] = []
+        for name, work, done in (
+            ("reader", self._read, self._frames.close),
+            ("detection", self._detect, self._results.close),
+            ("writer", self._write, on_end),
+        ):
+            ended = Event()
+            thread = Thread(target=self._guard, args=(work, done, ended), name=f"ssdcam-{name}", daemon=True)
+            self._threads.append((thread, ended))
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in self._threads:
+        for thread, _ in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End the run, whatever is still on its way; returns when no thread works any more."""
+        """End the run, whatever is still on its way; returns when no thread works any more.
+
+        Ctrl-C is no reason to return before, for the caller closes what they work with. A thread that was about to be
+        started does nothing.
+        """
         self._stop.set()
-        self.join()
+        try:
+            self.join()
+        finally:
+            self.join()
 
     def join(self, tick: Callable[[], None] = lambda: None) -> None:
         """Wait for the end of the run, waking often enough for Ctrl-C to be noticed.
@@ -173,18 +181,21 @@ class Pipeline:
         Args:
             tick: called about ten times a second.
         """
-        for thread in self._threads:
-            while thread.is_alive():
-                thread.join(0.1)
+        for thread, ended in self._threads:
+            # Not by Thread.join: when a signal interrupts it, Python before 3.13 takes the thread for ended
+            # (python/cpython#90882). One that was not started yet has no identity, and nothing to end.
+            while thread.ident is not None and not ended.wait(0.1):
                 self.look_at_clock()
                 tick()
+            if thread.ident is not None:
+                thread.join()  # its work is done
 
     @property
     def failure(self) -> Exception | None:
         """The first error that any thread met."""
         return self._failure
 
-    def _guard(self, work: Callable[[], None], done: Callable[[], None]) -> None:
+    def _guard(self, work: Callable[[], None], done: Callable[[], None], ended: Event) -> None:
         try:
             work()
         except Exception as error:  # the caller reports it
@@ -194,6 +205,7 @@ class Pipeline:
                 self._stop.set()
         finally:
             done()
+            ended.set()
 
     def look_at_clock(self) -> None:
         """Stop the run when its time is up, even while the source is silent; whoever waits for the run calls this."""

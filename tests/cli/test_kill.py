@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ssdcam.media.claims import marker_of
+
 from ..media import clips
 from ..media.sources.videos import make_video, number_of
 from ..waiting import finish, wait_until
@@ -55,6 +57,7 @@ def end_run(way: str, suffix: str, video: Path, folder: Path, disk: Path | None,
     out, lines = (disk or folder) / f"out{suffix}", folder / "records.jsonl"
     for path in (*folder.glob("out.*"), *folder.glob("disk/out.*"), lines):  # of rounds before
         path.unlink(missing_ok=True)
+        marker_of(path).unlink(missing_ok=True)
     options = ("--score", "1", "--no-fps", "--crf", "10", "--preset", "ultrafast")
     # A run that is to be stopped takes many times as long as it is watched for.
     env = {"SSDCAM_STUB_SLEEP": "0.03" if way.startswith("SIG") else "0.004"}

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from fractions import Fraction
+from threading import Event
 
 import numpy as np
 import pytest
 
-from ssdcam.cli.session import Look
+from ssdcam.cli.session import Look, run
 from ssdcam.detections import Detections
 from ssdcam.media.drawing import Style
 from ssdcam.media.surface import BgrSurface
+from ssdcam.pipeline.run import Pipeline
 from ssdcam.pipeline.timing import Timing
+
+from ..pipeline.conftest import ListedSource
+from .stubbed import stub_detector
 
 
 @pytest.mark.parametrize("size", [(160, 120), (640, 480), (1920, 1080)])
@@ -42,3 +49,20 @@ def test_there_are_no_figures_before_the_second_frame() -> None:
         timing.drawn(time.monotonic())
     Look(Style(), figures=True, window=False).draw(BgrSurface(image), Detections.empty(), timing)
     assert not (image == 200).all()
+
+
+def test_a_stop_at_the_very_start_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go on reading from what is closed by then."""
+    start = Pipeline.start
+
+    def start_and_stop(pipeline: Pipeline) -> None:
+        start(pipeline)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pipeline, "start", start_and_stop)
+    source = ListedSource(None, gate=lambda index: time.sleep(0.05))
+    monkeypatch.setattr(source, "rate", Fraction(25), raising=False)
+    look = Look(Style(), figures=False, window=False)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, stub_detector(), [], look, timing=Timing(), stop=Event())  # type: ignore[arg-type]
+    assert not [thread for thread in threading.enumerate() if thread.name in ("ssdcam-reader", "ssdcam-detection")]

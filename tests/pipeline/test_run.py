@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -87,9 +89,9 @@ def test_the_next_batch_starts_before_the_last_one_is_done() -> None:
     # The source is ahead by as many frames as the queue holds before the first one is looked at.
     source = ListedSource(12, gate=lambda index: None)
     pipeline = Pipeline(source, detector, [ListSink()], nothing_drawn, timing=Timing(), stop=Event(), batch=2)
-    pipeline._threads[0].start()
+    pipeline._threads[0][0].start()
     wait_until(lambda: source.given >= 4)
-    for thread in pipeline._threads[1:]:
+    for thread, _ in pipeline._threads[1:]:
         thread.start()
     pipeline.join()
     assert order[:3] == ["begin", "begin", "end"]
@@ -312,6 +314,24 @@ def test_a_stop_from_outside() -> None:
     count = source.given
     time.sleep(0.05)
     assert source.given == count
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX has them")
+def test_a_stop_that_is_interrupted_ends_all_the_same() -> None:
+    source = ListedSource(None, gate=lambda index: time.sleep(0.3))
+    pipeline = Pipeline(source, stub_detector(), [ListSink()], nothing_drawn, timing=Timing(), stop=Event())
+    pipeline.start()
+    wait_until(lambda: source.given > 0)
+    interrupt = threading.Timer(0.05, signal.pthread_kill, [threading.get_ident(), signal.SIGINT])
+
+    def stop_and_interrupt() -> None:
+        interrupt.start()
+        pipeline.stop()
+        interrupt.join()
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_and_interrupt()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("ssdcam-")]
 
 
 def test_a_stop_while_everyone_waits() -> None:
