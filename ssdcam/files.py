@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,8 @@ from ssdcam.errors import SsdcamError
 
 if sys.platform != "win32":
     import fcntl
+
+_SMALL = 2**24  # bytes
 
 
 @contextmanager
@@ -52,6 +55,29 @@ def write_whole(path: Path, data: bytes | memoryview | Iterable[bytes | memoryvi
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_ends(path: Path) -> None:
+    """Refuse a device, such as ``/dev/zero``, before it is read to an end that it may not have.
+
+    Raises:
+        OSError: it is one, or cannot be looked at.
+    """
+    if path.is_char_device() and path != Path(os.devnull):
+        raise OSError(errno.EINVAL, "is a device, not a file")
+
+
+def read_small(path: Path) -> bytes:
+    """A file that nobody would write megabytes into; it may be a pipe.
+
+    Raises:
+        OSError: it cannot be read, or is larger than that.
+    """
+    with path.open("rb") as file:
+        data = file.read(_SMALL + 1)
+    if len(data) > _SMALL:
+        raise OSError(errno.EFBIG, f"holds more than {_SMALL >> 20} MiB")
+    return data
 
 
 def exists(path: Path) -> bool:

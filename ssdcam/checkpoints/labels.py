@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ssdcam.errors import CheckpointError
+from ssdcam.files import read_small
 
 VOC = tuple(
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
@@ -32,7 +33,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
         CheckpointError: the file cannot be read or holds no names.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = read_small(path).decode("utf-8-sig").splitlines()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ssdcam.media.images import Picture, PictureFolder
     from ssdcam.records import Record
 
+_LONGEST_PATH = 2**16  # bytes
+
 
 @click.command("image")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", shell_complete=completing.files)
@@ -171,14 +173,17 @@ def _arguments(paths: tuple[str, ...]) -> Iterator[str]:
     """The paths, with those on stdin, a line each, where there is a ``-``.
 
     Raises:
-        WrongUsageError: stdin holds no text, perhaps a picture.
+        WrongUsageError: stdin holds no paths, perhaps a picture.
     """
     for path in paths:
         if path == "-":
             if b"\0" in sys.stdin.buffer.peek():  # type: ignore[union-attr]  # it is buffered
                 raise WrongUsageError("standard input holds zero bytes: - reads paths from there, a line each")
-            lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer)
-            yield from (line for line in lines if line)
+            while line := sys.stdin.buffer.readline(_LONGEST_PATH):
+                if len(line) == _LONGEST_PATH:
+                    raise WrongUsageError("standard input: a line of 64 KiB: - reads paths from there, a line each")
+                if name := line.rstrip(b"\r\n"):
+                    yield os.fsdecode(name)
         else:
             yield path
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ssdcam.cli import console, loading
 from ssdcam.errors import DatasetError, SsdcamError, WrongUsageError
+from ssdcam.files import read_small
 
 if TYPE_CHECKING:
     from ssdcam.checkpoints.checkpoint import Checkpoint
@@ -183,7 +184,7 @@ def with_boxes(spec: ModelSpec, path: Path) -> ModelSpec:
     from ssdcam.checkpoints.checkpoint import spec_from_json, spec_to_json
 
     try:
-        read = json.loads(path.read_text("utf-8-sig"))
+        read = json.loads(read_small(path).decode("utf-8-sig"))
         boxes = read.get("boxes", read) if isinstance(read, dict) else read
         changed = spec_from_json(json.dumps({**spec_to_json(spec), "boxes": boxes}))
     except OSError as error:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from ssdcam import json_fields as fields
 from ssdcam.datasets.layout import Layout, RawObject, RawPart, RawPhoto, Troubles
 from ssdcam.errors import DatasetError
-from ssdcam.files import is_file
+from ssdcam.files import check_ends, is_file
 
 T = TypeVar("T")
 
@@ -88,6 +88,7 @@ def _photos(
 def _object(path: Path) -> Mapping[str, Any]:
     try:
         # As Python has it NaN is a number; a box with one is told by its place.
+        check_ends(path)
         return fields.mapping(json.loads(path.read_bytes()))
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssdcam.errors import DatasetError
+from ssdcam.files import check_ends
 
 SUFFIXES = frozenset(".avif .bmp .dib .jp2 .jpe .jpeg .jpg .png .tif .tiff .webp".split())
 """Of pictures, in lower case."""
@@ -87,6 +88,7 @@ def read_text(path: Path) -> str:
         DatasetError: it cannot be read.
     """
     try:
+        check_ends(path)
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -21,6 +21,7 @@ from ssdcam.datasets.layout import (
     list_pictures,
     read_text,
 )
+from ssdcam.files import check_ends
 
 LOOKED_FOR = "ImageSets/Main/*.txt (VOC)"
 
@@ -85,6 +86,7 @@ def _parse(path: Path) -> ElementTree.Element | str:
     """An annotation, or what is wrong with it."""
     try:
         # expat fetches nothing from outside the file and stops entities that grow without end
+        check_ends(path)
         return ElementTree.fromstring(path.read_bytes())  # noqa: S314  # no entities fetched
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"

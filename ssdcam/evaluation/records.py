@@ -14,6 +14,7 @@ from ssdcam.datasets import Dataset, coco_file
 from ssdcam.datasets.aliases import canonical
 from ssdcam.detections import Detections
 from ssdcam.errors import RecordError, WrongUsageError
+from ssdcam.files import check_ends
 from ssdcam.records import Record, read_coco_results, read_records
 from ssdcam.records.names import last_part, plain_stem
 from ssdcam.records.yolo import read_labels
@@ -159,6 +160,7 @@ def _labels(target: str) -> tuple[str, ...] | None:
         if folder and prefix == "yolo":
             return read_labels(Path(folder))
         if Path(target).suffix.lower() == ".json":
+            check_ends(Path(target))
             return tuple(str(category["name"]) for category in json.loads(Path(target).read_bytes())["categories"])
     except (RecordError, OSError, ValueError, LookupError, TypeError, RecursionError):
         pass

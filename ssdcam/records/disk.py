@@ -22,6 +22,7 @@ def writing(path: Path) -> AbstractContextManager[None]:
 def reading(path: Path) -> Iterator[None]:
     """Turn an ``OSError`` inside into a ``RecordError`` that names the file and the reason."""
     try:
+        files.check_ends(path)
         yield
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from ..datasets import made
 from ..media.sources.videos import make_video
 from ..pictures import photo
 from ..records import samples
+from ..waiting import GUARD
 from .cases import Case, run_cases
 from .conftest import Count
 from .running import check, run_here
@@ -171,3 +174,33 @@ def test_a_complaint_is_not_as_long_as_what_it_is_about(here: Path, tiny_checkpo
     check([], said, most_lines=1)
     assert said.code == 2
     count("regressions", 1)
+
+
+# What never ends, in place of a file: device nodes, pipes, and links to them in a data set that came from elsewhere.
+ENDLESS = {
+    "image p.jpg -m m.safetensors --labels /dev/zero": "/dev/zero: cannot be read: holds more than 16 MiB",
+    "weights info m.safetensors --labels /dev/zero": "/dev/zero: cannot be read: holds more than 16 MiB",
+    "train voc -m m.safetensors --boxes /dev/zero": "/dev/zero: cannot be read: holds more than 16 MiB",
+    "eval linked/voc -m m.safetensors": ".xml: cannot be read: is a device, not a file",
+    "eval linked/coco/val.json -m m.safetensors": "val.json: is no data set",
+    "eval --ground-truth coco/val.json --detections linked/r.json": "r.json: cannot be read: is a device, not a file",
+    "eval --ground-truth coco/val.json --detections linked/r.jsonl": "r.jsonl: cannot be read: is a device, not a file",
+    "eval --ground-truth coco/val.json --detections linked/r.csv": "r.csv: cannot be read: is a device, not a file",
+    "image - -m m.safetensors": "standard input: a line of 64 KiB",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits a process' memory as Linux does")
+@pytest.mark.parametrize("line", ENDLESS)
+def test_what_never_ends_is_not_read_to_its_end(line: str, here: Path, count: Count) -> None:
+    (here / "linked/coco").mkdir(parents=True)
+    made.voc(here / "linked/voc")
+    annotations = list((here / "linked/voc/Annotations").iterdir())
+    for link in (*annotations, *(here / "linked" / name for name in ("coco/val.json", "r.json", "r.jsonl", "r.csv"))):
+        link.unlink(missing_ok=True)
+        link.symlink_to("/dev/zero")
+    command = f"ulimit -d {3 * 2**20}; yes | tr -d '\\n' | exec {sys.executable} -m ssdcam {line}"
+    done = subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, timeout=GUARD)
+    count("regressions", 1)
+    assert ENDLESS[line] in done.stderr
+    assert done.returncode in (1, 2)
