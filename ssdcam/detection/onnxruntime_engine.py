@@ -40,7 +40,7 @@ Floats = NDArray[np.float32]
 Provider = tuple[str, dict[str, Any]]
 
 _ENGINE = "onnxruntime"
-_FORMAT = 1  # of what is kept; a new one when to_onnx changes
+_FORMAT = 2  # of what is kept; a new one when to_onnx or quantise changes
 _SUFFIXES = (".onnx",)
 _SILENT = 4  # of its own log, as what goes wrong is raised, too
 _AUTO = {"cpu": "fp32", "cuda": "fp16"}

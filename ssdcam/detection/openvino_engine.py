@@ -42,7 +42,7 @@ Floats = NDArray[np.float32]
 
 _ENGINE = "openvino"
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
-_FORMAT = 2  # of what is kept; a new one when _convert changes
+_FORMAT = 3  # of what is kept; a new one when _convert or quantise changes
 
 _one_at_a_time = threading.Lock()  # `cache` may call a function twice when two threads ask at once
 _forked = threading.Event()  # in a process that was forked from one that has used OpenVINO
