@@ -4,8 +4,9 @@
 
 The loop: cv2.VideoCapture, plain torch (fp32, NCHW, eager), cv2.rectangle and cv2.putText, cv2.VideoWriter with mp4v,
 one after the other. ``ssdcam video`` writes H.264. Both run in turn, several rounds. The loop's rate is of all frames
-from the opening of the video to the closing of the output. The command's is, too: a run over one frame is taken from a
-run over all of them, so that what is left is without the start, and with the end.
+from the opening of the video to the closing of the output. The command's is, too: a run over the first frames is taken
+from a run over all of them, so that what is left is without the start, which ends when the network has had its first
+batch, and with the end.
 
 The floor: decoding, the network and encoding are measured alone (``ssdcam bench``), in turn with the others; the sum of
 their CPU times over the cores is the least that a frame can take. ``reached`` is the share of that rate that the
@@ -31,6 +32,8 @@ from ssdcam.benchmarking.eager import EagerEngine
 from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.detection.detector import choose
 from ssdcam.pipeline.run import default_batch
+
+START = 8  # frames, of which every device makes one batch at least
 
 
 def loop(video: Path, output: Path, model: str | None, max_frames: int | None) -> dict[str, float]:
@@ -66,23 +69,25 @@ def command(video: Path, folder: Path, how: list[object], max_frames: int | None
     """``ssdcam video``; its ``--stats``, with the rate as the module says."""
     stats = folder / "stats.json"
     every = ["video", video, "-o", folder / "ssdcam.mp4", "--stats", stats, "-y", "-q", *how]
-    one = [*every, "--max-frames", 1]
+    first = [*every, "--max-frames", START]
     if max_frames:
         every += ["--max-frames", max_frames]
-    arguments = json.dumps([list(map(str, one)), list(map(str, every))])
+    arguments = json.dumps([list(map(str, first)), list(map(str, every))])
     done = timed([sys.executable, "-c", COMMANDS, arguments])
-    of_one, of_every = json.loads(done.out)
+    of_first, of_every = json.loads(done.out)
     figures: dict[str, Any] = json.loads(stats.read_text("utf-8"))
-    return {**figures, "fps": (figures["frames"] - 1) / (of_every - of_one)}
+    if figures["frames"] <= START:
+        sys.exit(f"more than {START} frames are needed")
+    return {**figures, "fps": (figures["frames"] - START) / (of_every - of_first)}
 
 
 # Runs the first command to warm up, then it and the second one, and says how many seconds these took.
 COMMANDS = """
 import json, sys, time
 from ssdcam.cli.command_line import run
-one, every = json.loads(sys.argv[1])
+first, every = json.loads(sys.argv[1])
 seconds = []
-for arguments in (one, one, every):
+for arguments in (first, first, every):
     begin = time.perf_counter()
     if code := run(arguments):
         sys.exit(code)

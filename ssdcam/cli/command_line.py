@@ -108,8 +108,8 @@ def run(arguments: list[str]) -> int:
             return _failed(error, 1, f"too little memory: {_thrift(context, arguments)}")
         if isinstance(error, OSError) and error.filename is None and error.errno in _OF_STDOUT:
             console.abandon_stdout()
-            if stopped := stopping.code():  # the terminal is gone, which is what stopped it
-                return stopped
+            if error.errno == errno.EIO and (code := stopping.code()):  # the terminal is gone, which is what stopped it
+                return code
             return _failed(error, 1, f"standard output: cannot be written: {error.strerror}")
         if isinstance(error, OSError) and error.strerror:  # what was not foreseen where the file is used
             where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -10,6 +11,8 @@ import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+
+import click
 
 from ssdcam.addresses import redact
 from ssdcam.cli import stopping
@@ -104,6 +107,20 @@ def abandon_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def tell(text: str) -> None:
+    """Print what a run has come to, which nobody may be there to read any more.
+
+    Raises:
+        OSError: it cannot be written for another reason, such as a full disk.
+    """
+    try:
+        click.echo(text)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: a terminal that is gone
+            raise
+        abandon_stdout()
+
+
 def set_verbosity(level: int) -> None:
     """From -2 (nothing but the exit code) over -1 (errors), 0 (warnings, notes) and 1 (news) to 2 (all there is)."""
     level = max(-2, min(level, 2))
@@ -144,6 +161,8 @@ class _Stderr(io.TextIOWrapper):
     def write(self, text: str) -> int:
         try:
             return super().write(text)
+        except BlockingIOError:  # full for a moment, where who reads it made it so
+            return len(text)
         except OSError:
             self._to_nowhere()
             return len(text)
@@ -151,6 +170,8 @@ class _Stderr(io.TextIOWrapper):
     def flush(self) -> None:
         try:
             super().flush()
+        except BlockingIOError:
+            pass
         except OSError:
             self._to_nowhere()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -116,8 +116,7 @@ def tell_at_end(stack: ExitStack, summary: Callable[[], str]) -> None:
         failed = isinstance(error, Exception) and not isinstance(error, click.exceptions.Exit)
         text = "" if failed or console.is_quiet() else summary()
         if text:
-            with suppress(BrokenPipeError):
-                click.echo(text)
+            console.tell(text)
 
     stack.push(tell)
 

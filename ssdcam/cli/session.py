@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -271,5 +271,4 @@ def reporting(
         if figures.frames:
             lines.append(summary(figures))
         if lines and not as_json and not console.is_quiet():
-            with suppress(BrokenPipeError):
-                click.echo("\n".join(lines))
+            console.tell("\n".join(lines))

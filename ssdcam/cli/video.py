@@ -109,6 +109,7 @@ def command(
     timing = Timing()
     crop_folder = CropFolder(crops) if crops else None
     written: list[Path] = []
+    done: list[VideoJob] = []
 
     looked_at: VideoJob | None = None
 
@@ -116,7 +117,8 @@ def command(
         if not timing.frames or as_json:
             return ""
         place = None if not written else written[0] if len(jobs) == 1 else output
-        lines = _stopped_in(looked_at, bool(records)), outputs.wrote(place, records, crop_folder, stats)
+        stopped = "" if jobs == done else _stopped(looked_at, done, bool(records))
+        lines = stopped, outputs.wrote(place, records, crop_folder, stats)
         return "\n".join(filter(None, lines))
 
     with ExitStack() as stack:
@@ -127,7 +129,7 @@ def command(
         stack.enter_context(session.reporting(timing, detector, detection["model"], stats, as_json, note))
         run = _Run(
             detector, common, look, timing, start, end, stride, max_frames, batch, codec, crf, preset, not no_audio,
-            comment, written,
+            comment, written, done,
         )  # fmt: skip
         show_progress = stack.enter_context(session.progress(run.count_frames(jobs), timing, as_json))
         for job in jobs:
@@ -163,19 +165,28 @@ def _find(inputs: Sequence[str]) -> tuple[list[Picture], int]:
     return [item for item in found if not isinstance(item, SsdcamError)], len(failures)
 
 
-def _stopped_in(job: VideoJob | None, records: bool) -> str:
-    """A line about the video in which a run was stopped, if it was."""
+def _moves(path: Path) -> bool:
+    """Whether it is a PNG that holds an animation, which says so before its first picture."""
+    try:
+        with path.open("rb") as file:
+            return b"acTL" in file.read(2**16)
+    except OSError:  # told when its turn comes
+        return True
+
+
+def _stopped(job: VideoJob | None, done: Sequence[VideoJob], records: bool) -> str:
+    """A line about the video in which a run was stopped, or that was the last one, if it was stopped."""
     if job is None:
         return ""
     advice = "; --resume goes on with what is left" if job.in_folder and not records else ""
-    return console.printable(f"stopped in {job.path}{advice}")
+    return console.printable(f"stopped {'after' if job in done else 'in'} {job.path}{advice}")
 
 
 def _no_still(found: Picture | ImageError) -> Picture | ImageError:
     """What was found, but of a picture, of which FFmpeg would make a video, an error that says what looks at it."""
     from ssdcam.media.images import ANIMATED, SUFFIXES
 
-    if isinstance(found, ImageError) or found.path.suffix.lower() not in SUFFIXES - ANIMATED:
+    if isinstance(found, ImageError) or found.path.suffix.lower() not in SUFFIXES - ANIMATED or _moves(found.path):
         return found
     return ImageError(
         f"{found.path}: is no video, but by its name a picture: use ssdcam image {shlex.quote(str(found.path))}"
@@ -221,7 +232,7 @@ def _unfinished(jobs: Sequence[VideoJob], comment: str, yes: bool) -> list[Video
 
 @dataclass(frozen=True)
 class _Run:
-    """What is the same for every video of a command, and the outputs that came to a proper end or were stopped."""
+    """What is the same for every video of a command; which outputs are whole, and which videos came to their end."""
 
     detector: Detector
     common: Sequence[Callable[[str], Sink]]
@@ -238,6 +249,7 @@ class _Run:
     audio: bool
     comment: str
     written: list[Path]
+    done: list[VideoJob]
 
     def open(self, path: Path) -> FileSource:
         from ssdcam.media.sources import FileSource
@@ -304,6 +316,8 @@ class _Run:
                     claim.finished = ended and writer.whole
                     if writer.whole:
                         self.written.append(writer.path)
+                if ended and (writer is None or writer.whole):
+                    self.done.append(job)
             return ended
 
     def _tell_left_out(self, path: Path, source: FileSource) -> None:

@@ -5,6 +5,7 @@ A network is prepared once: torch builds it, OpenVINO takes it over, and the res
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.metadata
 import io
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,7 @@ _FORMAT = 3  # of what is kept; a new one when _convert or quantise changes
 
 _one_at_a_time = threading.Lock()  # `cache` may call a function twice when two threads ask at once
 _forked = threading.Event()  # in a process that was forked from one that has used OpenVINO
+_every_plan: WeakSet[_Plan] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class _Network:
     path: Path | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Plan:
     """A network compiled for one way of use.
 
@@ -95,6 +98,9 @@ class _Running:
         self._wait()  # when nobody asked: the memory goes now
 
     def _wait(self) -> None:
+        if _forked.is_set():  # the threads that it waits for are the parent's
+            _keep_for_good(self.requests)
+            return
         while self.requests:
             self.requests[-1].wait()
             self._plan.idle.append(self.requests.pop())
@@ -185,11 +191,12 @@ class OpenVinoEngine:
         with self._lock:
             if hint not in self._plans:
                 settings = {**self._settings, "PERFORMANCE_HINT": hint}
-                self._plans[hint] = self._compiled(settings)
+                self._plans[hint] = plan = self._compiled(settings)
+                _every_plan.add(plan)
             return self._plans[hint]
 
     def _compiled(self, settings: Mapping[str, Any]) -> _Plan:
-        """The network compiled for this CPU: from beside it, or made now and kept there.
+        """The network compiled for this CPU: from beside it, or made now and kept there, one file for all ways of use.
 
         OpenVINO would do so itself (``CACHE_DIR``), but it writes such files in place: a process that has one in its
         memory crashes when another writes it.
@@ -242,11 +249,23 @@ def openvino_core() -> openvino.Core:
 
 @cache
 def _only_core(vendor: Any) -> openvino.Core:
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_forked.set)
     made = vendor.Core()
     made.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin, before anybody else's is loaded
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
     return made
+
+
+def _after_fork() -> None:
+    """In a child OpenVINO's things are neither used nor dropped: both would wait for threads that the parent has."""
+    _forked.set()
+    _keep_for_good(_only_core)
+    for plan in _every_plan:
+        _keep_for_good(plan)
+
+
+def _keep_for_good(thing: object) -> None:
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _check_not_forked() -> None:

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from math import inf
@@ -65,7 +65,7 @@ class VideoWriter:
             from a frame's time there gives ``pts`` here. Sound from before is left out.
         end: when the sound ends, on the same clock; None: it is kept to its own end.
         comment: goes into the file as its comment, which players may show; see :func:`read_comment`.
-        warn: is told, in a line, of what the user should know but what does not stop the video.
+        warn: is told, in a line, of what the user should know but what does not stop the video; by any thread.
 
     Attributes:
         path: the file.
@@ -125,7 +125,7 @@ class VideoWriter:
         self._output = av.open(
             f"file:{path}", "w", format=self._kind.format, container_options=dict(self._kind.options)
         )
-        with self._failing():
+        with self._opening():
             if comment:
                 self._output.metadata["comment"] = comment
             stream = self._output.add_stream(
@@ -214,9 +214,9 @@ class VideoWriter:
             try:
                 self._worker.submit(self._finish, ended)
                 self._finished.result()
-            except KeyboardInterrupt:  # takes effect once the file is whole
+            except KeyboardInterrupt:  # takes effect once the file is whole; if it fails, abort tells
                 self._worker.submit(self._finish, ended)
-                self._finished.result()
+                wait([self._finished])
                 raise
             finally:
                 self.whole = self._finished.done() and not self._finished.exception()
@@ -334,6 +334,21 @@ class VideoWriter:
                 with suppress(OSError):
                     cut_to_fragments(self.path)
             raise VideoError(f"{self.path}: cannot be written: {reason(error)}") from error
+        except Exception:  # such as of too little memory
+            self._release()
+            raise
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """The same while the file is opened; a stop leaves none, for nobody has the writer yet that would close it."""
+        try:
+            with self._failing():
+                yield
+        except KeyboardInterrupt:
+            self._release()
+            with suppress(OSError):
+                self.path.unlink()
+            raise
 
     def _release(self) -> None:
         self._closed = True

@@ -204,8 +204,10 @@ class Pipeline:
             if work != self._read:  # what was read before the source failed still goes all the way
                 self._stop.set()
         finally:
-            done()
-            ended.set()
+            try:
+                done()
+            finally:
+                ended.set()
 
     def look_at_clock(self) -> None:
         """Stop the run when its time is up, even while the source is silent; whoever waits for the run calls this."""

@@ -53,7 +53,14 @@ class CocoWriter(RecordWriter):
         if self._waiting.closed:
             return
         with writing(self._path), self._waiting:
-            write_whole(self._path, (text.encode() for text in _coco_text(self._waiting, self._labels)))
+            try:
+                self._write_all()
+            except KeyboardInterrupt:  # takes effect once the file is whole
+                self._write_all()
+                raise
+
+    def _write_all(self) -> None:
+        write_whole(self._path, (text.encode() for text in _coco_text(self._waiting, self._labels)))
 
 
 def read_coco(path: Path) -> Iterator[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -244,8 +245,89 @@ def test_a_stop_while_a_video_is_closed_loses_no_frame(here: Path, command: str,
     code, said, complaints = run_with(CLOSING.format(moment=moment), *arguments, cwd=here)
     assert (code, complaints) == (130, "")
     assert said.endswith("wrote out.mp4, out.jsonl\n")
+    assert "stopped" not in said  # it came to its end
     written = (here / "out.jsonl").read_text().splitlines()
     assert len(decoded_times(here / "out.mp4")) == len(written) > 10
+
+
+# A stop at the moment in which a function is called, which then does as ever or fails.
+AT = """
+import {module}
+usual = {module}.{function}
+def stopped(*given, **named):
+    send()
+    {failing}
+    return usual(*given, **named)
+{module}.{function} = stopped
+"""
+
+
+def test_a_stop_while_a_file_is_opened_leaves_none(here: Path) -> None:
+    make_video(here / "in.mp4", range(5))
+    prelude = AT.format(module="ssdcam.media.video_writer", function="_identity", failing="")
+    code, said, _ = run_with(prelude, "video", "in.mp4", "-o", "out.mp4", *WAITING[2:], cwd=here)
+    assert (code, said) == (130, "")
+    assert not (here / "out.mp4").exists()
+
+
+def test_a_stop_while_records_are_put_together_loses_none(here: Path) -> None:
+    make_video(here / "in.mp4", range(5))
+    prelude = AT.format(module="ssdcam.records.coco", function="write_whole", failing="{module}.write_whole = usual")
+    prelude = prelude.replace("{module}", "ssdcam.records.coco")
+    code, _, complaints = run_with(prelude, "video", "in.mp4", "--records", "out.json", *WAITING[2:], cwd=here)
+    assert (code, complaints) == (130, "")
+    assert len(json.loads((here / "out.json").read_text())["images"]) == 5
+
+
+FULL = """
+from ssdcam.media.video_writer import VideoWriter
+usual = VideoWriter._finish
+def full(self, ended):
+    if not self._finished.done():
+        time.sleep(0.5)
+        self._finished.set_exception(OSError(28, "No space left on device"))
+import time
+VideoWriter._finish = full
+close = VideoWriter.close
+def stopped_close(self, **how):
+    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+    close(self, **how)
+VideoWriter.close = stopped_close
+"""
+
+
+def test_a_stop_is_heard_where_closing_fails_too(here: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        make_video(here / name, range(5))
+    code, said, complaints = run_with(FULL, "video", "a.mp4", "b.mp4", "-o", "out/", *WAITING[2:], cwd=here)
+    assert code == 130
+    assert complaints == "warning: out/a.mp4: cannot be written: No space left on device\n"
+    assert "stopped in a.mp4; --resume goes on with what is left\n" in said
+    assert not (here / "out/b.mp4").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes as POSIX has them")
+def test_who_reads_stderr_slowly_misses_only_what_came_meanwhile() -> None:
+    """Whoever starts us may share a pipe that does not block; a full one is no reason never to write to it again."""
+    said = """
+import logging
+from ssdcam.cli import console
+os.set_blocking(2, False)
+console.start()
+for _ in range(3000):
+    console.log.error("x" * 100)
+sys.stdout.write("full\\n"); sys.stdout.flush()
+sys.stdin.readline()
+console.log.error("at last")
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import os, sys\n{said}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+    assert process.stdout
+    assert process.stdout.readline() == "full\n"
+    said, complaints = process.communicate("\n", timeout=GUARD)
+    assert complaints.endswith("error: at last\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="terminals as POSIX has them")
@@ -348,7 +430,8 @@ def test_two_hundred_stopped_videos(tmp_path: Path, tiny_model: Path) -> None:
             _, said = process.communicate(timeout=GUARD)
         finally:
             process.kill()
-        kept = (tmp_path / "out.mp4").exists()
+        kept = (tmp_path / "out.mp4").exists() and len(decoded_times(tmp_path / "out.mp4")) > 0
+        assert kept == (tmp_path / "out.mp4").exists(), "what holds no frame is not left behind"
         (tmp_path / "out.mp4").unlink(missing_ok=True)
         complaints = [line for line in said.splitlines() if "preparing this network" not in line]
         assert process.returncode == code, f"round {number}, {engine}: {said}"

@@ -260,6 +260,12 @@ def test_a_picture_is_sent_to_image(tmp_path: Path, clip: Path, several: bool) -
     assert (tmp_path / out).exists() == several
 
 
+def test_a_picture_that_moves_is_a_video(tmp_path: Path) -> None:
+    film = make_video(tmp_path / "moves.apng", range(3), codec="apng", pixels="rgb24")
+    done = run("video", film.rename(tmp_path / "moves.png"), "--json")
+    assert (done.returncode, len(records(done.stdout))) == (0, 3)
+
+
 def test_no_figures_of_nothing(tmp_path: Path) -> None:
     done = run("video", tmp_path / "missing.mp4", "-o", tmp_path / "out.mp4")
     assert (done.returncode, done.stdout) == (1, "")

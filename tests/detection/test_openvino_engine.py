@@ -97,20 +97,22 @@ detector = ssdcam.load(sys.argv[1], engine="openvino", device="cpu")
 detector.detect(image)
 if sys.argv[2] == "load":
     del detector
+running = [detector.submit(np.zeros((4, *detector.spec.input_size, 3), np.uint8))] if sys.argv[2] == "drop" else []
 if os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+running.clear()
 try:
     if sys.argv[2] == "load":
         ssdcam.load(sys.argv[1], engine="openvino", device="cpu")
     detector.detect(image)
 except ssdcam.SsdcamError as error:
     print(error, flush=True)
-os._exit(0)
+sys.exit()
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("use", ["load", "detect"])
+@pytest.mark.parametrize("use", ["load", "detect", "drop"])
 def test_a_forked_process_is_told_that_it_cannot(tiny_model, use: str):
     command = [sys.executable, "-c", FORKED, str(tiny_model), use]
     done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD)
