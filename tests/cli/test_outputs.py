@@ -50,7 +50,7 @@ def everything(folder: Path) -> dict[str, bytes | None]:
         "image p.jpg --records file/x.jsonl",
         "video v.mp4 -o file/x.mp4",
         "video v.mp4 -o file/x/",
-        "video v.mp4 p.jpg -o file",
+        "video v.mp4 missing.mp4 -o file",
         "video v.mp4 --crops file/x",
         "video v.mp4 -o out.mp4 --stats file/x.json",
         "webcam v.mp4 --no-window -o file/x.mp4",

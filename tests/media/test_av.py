@@ -77,7 +77,10 @@ seen = set()
 def look():
     assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == (policy, priority)
     for name in os.listdir("/proc/self/task"):
-        seen.add((os.sched_getscheduler(int(name)), os.sched_getparam(int(name)).sched_priority))
+        try:
+            seen.add((os.sched_getscheduler(int(name)), os.sched_getparam(int(name)).sched_priority))
+        except ProcessLookupError:  # it has ended since
+            pass
 with VideoWriter(Path(sys.argv[1]), width=64, height=64, rate=Fraction(25), codec=sys.argv[2]) as writer:
     for n in range(5):
         look()

@@ -93,8 +93,15 @@ def test_whole_detections_of_ssdlite_on_a_photo(ssdlite, cats_photo, iou, tmp_pa
     assert len(expected["scores"]) > 50
     assert len(set(expected["labels"].tolist())) > 2
     np.testing.assert_allclose(scores, expected["scores"], atol=1e-4)
-    np.testing.assert_array_equal(labels, expected["labels"])
-    np.testing.assert_allclose(boxes, expected["boxes"], atol=0.02)
+    left = set(range(len(scores)))  # scores that rounding tells apart change places from CPU to CPU
+    for box, score, label in zip(*(expected[name].numpy() for name in ("boxes", "scores", "labels")), strict=True):
+        same = [
+            place
+            for place in left
+            if labels[place] == label and abs(scores[place] - score) < 1e-4 and np.abs(boxes[place] - box).max() < 0.02
+        ]
+        assert same, f"{label} at {box} with {score}"
+        left.remove(same[0])
     # The comparison must be able to fail: another picture gives something else.
     for other in (torch.zeros_like(image), image.flip(0)):
         _, other_scores, _ = detect(checkpoint, other, 0.01, nms)
@@ -131,8 +138,10 @@ def test_ssd300(tmp_path):
     image = torch.from_numpy(pixels[0, :, :, ::-1].copy()).permute(2, 0, 1).float() / 255
     with torch.inference_mode():
         prepared, _ = model.transform([image])
-        theirs = model.head(list(model.backbone(prepared.tensors).values()))
-        locations, scores = load_network(checkpoint)(Normalise(spec.normalisation)(torch.from_numpy(pixels)))
+        # In double precision: on some CPUs oneDNN's algorithms for the two differ by more than 1e-4 in single.
+        theirs = model.double().head(list(model.backbone(prepared.tensors.double()).values()))
+        network = load_network(checkpoint).double()
+        locations, scores = network(Normalise(spec.normalisation)(torch.from_numpy(pixels)).double())
         anchors = model.anchor_generator(prepared, [torch.empty(1, 1, n, n) for n in (38, 19, 10, 5, 3, 1)])[0]
     np.testing.assert_allclose(locations, theirs["bbox_regression"], atol=1e-4)
     np.testing.assert_allclose(scores, theirs["cls_logits"], atol=1e-4)
