@@ -48,6 +48,12 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+# What is the same for every engine, and takes long where torch exports to ONNX several times.
+mostly_in_one = pytest.mark.parametrize(
+    "name", ["openvino", pytest.param("onnxruntime", marks=pytest.mark.slow)], indirect=True
+)
+
+
 @pytest.fixture(scope="module")
 def batch() -> np.ndarray:
     return np.stack([pictures.noise(300, 300, seed) for seed in range(5)])
@@ -211,6 +217,7 @@ def test_a_network_is_prepared_once_and_told_of(name, tiny_checkpoint, batch, tm
     assert not [*tmp_path.glob("**/*.*.xml"), *tmp_path.glob("**/*.*.onnx")]  # nothing half-written
 
 
+@mostly_in_one
 @pytest.mark.skipif(os.name != "posix", reason="nobody is killed so on Windows")
 def test_what_a_killed_process_was_writing_is_removed(name, tiny_model, tmp_path):
     """By a later run of the command line that prepares a network, once it is a day old."""
@@ -247,6 +254,7 @@ def test_what_a_killed_process_was_writing_is_removed(name, tiny_model, tmp_path
     assert len([path for path in (tmp_path / name).iterdir() if path.suffix in FORMS[name]]) == 2 * len(young)
 
 
+@mostly_in_one
 def test_what_was_kept_and_damaged_is_made_again(name, cache, tiny_checkpoint, batch):
     expected = start(name, tiny_checkpoint).infer(batch[:1])
     files = [path for path in cache.iterdir() if path.suffix in (".xml", ".bin", ".onnx")]
@@ -310,6 +318,7 @@ def test_other_names_and_figures_are_the_same_network(name, cache, tiny_checkpoi
     assert len(start(name, Checkpoint(spec, tiny_checkpoint.weights)).infer(batch[:1])[0]) == 1
 
 
+@mostly_in_one
 def test_two_processes_prepare_the_same_network(name, tiny_model, tmp_path):
     code = (
         "import sys, numpy as np, ssdcam\n"

@@ -474,7 +474,7 @@ def mean_ap(dataset, checkpoint):
     return evaluate(pair(dataset, found, checkpoint.spec.labels), "voc").figures["map"]
 
 
-@pytest.mark.parametrize("kind", ["softmax", "focal"])
+@pytest.mark.parametrize("kind", ["softmax", pytest.param("focal", marks=pytest.mark.slow)])
 def test_sixteen_pictures_are_learnt_by_heart(kind, tmp_path):
     dataset = draw(tmp_path / "photos", 16)
     start = tiny(width=0.25)
