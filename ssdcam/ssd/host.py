@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdcam.errors import CheckpointError
 from ssdcam.ssd.spec import BoxCoding, ModelSpec, Selection
 
 Floats = NDArray[np.floating[Any]]
@@ -117,11 +118,16 @@ def postprocess(
         defaults: ``(N, 4)`` default boxes, centre-form.
         spec: coder, score function and columns.
         selection: threshold, NMS figures, classes.
+
+    Raises:
+        CheckpointError: the network's output is infinite or no numbers.
     """
     # What overflows or vanishes comes out right: an untrained network may ask for a box of infinite size, which
     # clipping mends, and a score of 1 / infinity is 0, as it should be.
     with np.errstate(over="ignore", under="ignore"):
-        found = _candidates(raw_scores.astype(np.float32, copy=False), spec, selection)
+        raw_scores = raw_scores.astype(np.float32, copy=False)
+        _check_finite(raw_scores)
+        found = _candidates(raw_scores, spec, selection)
         most = _CROWD * selection.nms.after
         while True:
             best, left_out = _best_of_each_image(found, most)
@@ -131,6 +137,17 @@ def postprocess(
             if (np.bincount(kept.images)[left_out] >= selection.nms.after).all():
                 return kept
             most *= _CROWD
+
+
+def _check_finite(output: Floats) -> None:
+    """That weights which are numbers, but damaged or too much for the precision, are not taken for an empty picture."""
+    with np.errstate(invalid="ignore"):
+        suspicious = not np.isfinite(output.sum())  # one pass, which finite numbers fail only if their sum overflows
+    if suspicious and not np.isfinite(output).all():
+        raise CheckpointError(
+            "the checkpoint is wrong, or its numbers are too large for this precision (fp32 takes the largest): "
+            "what its network predicts is infinite or no number"
+        )
 
 
 class _Candidates(NamedTuple):
@@ -200,6 +217,7 @@ def _keep(
     order = order[rank_within_groups(groups[order]) < selection.nms.before]
     images, places, class_ids, scores = found.only(order)
     located = locations[images, places].astype(np.float32, copy=False)
+    _check_finite(located)
     boxes: Floats = to_corners(decode(located, defaults[places], spec.coding)).clip(0, 1)
 
     kept = nms(boxes, scores, groups[order], selection.nms.iou)

@@ -45,6 +45,9 @@ def postprocess(
 
     Returns:
         The boxes of the batch, on the host.
+
+    Raises:
+        CheckpointError: the network's output is infinite or no numbers.
     """
     if len(locations) and selection.nms.after * CROWD <= MOST and len(selection.columns(spec)):
         # float32 holds class ids and flags, so that one copy brings all.
@@ -81,7 +84,7 @@ def _select(locations: Tensor, raw_scores: Tensor, defaults: Tensor, spec: Model
     found = torch.cat([boxes, scores[..., None], class_ids[..., None].to(boxes.dtype)], dim=2)
     packed = found.new_zeros(len(found), nms.after + 2, 6).scatter(1, row[..., None].expand(-1, -1, 6), found)
     packed[:, 0, 0] = kept.sum(dim=1).clamp(max=nms.after)
-    packed[:, 0, 1] = sure
+    packed[:, 0, 1] = sure & raw_scores.isfinite().all(dim=2).all(dim=1) & located.isfinite().all(dim=2).all(dim=1)
     return packed[:, :-1]
 
 

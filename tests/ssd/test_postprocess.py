@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssdcam.errors import CheckpointError
 from ssdcam.ssd import host, postprocess
 from ssdcam.ssd.architectures import new_spec
 from ssdcam.ssd.default_boxes import BoxLayout, FeatureMapBoxes, default_boxes
@@ -358,6 +359,21 @@ def test_wild_numbers_do_no_harm(run, spec):
     boxes, scores, _, _ = run(locations * 1e4, raw_scores * 1e4, defaults, spec, Selection(0.5, NmsFigures()))
     assert np.isfinite(boxes).all()
     assert np.isfinite(scores).all()
+
+
+@IMPLEMENTATIONS
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("spec", [SOFTMAX, SIGMOID], ids=["softmax", "sigmoid"])
+@pytest.mark.parametrize("output", ["locations", "scores"])
+def test_output_that_is_no_number_is_no_empty_picture(run, spec, wrong, output):
+    """As of a damaged checkpoint, or of one that overflows half precision."""
+    locations, raw_scores, defaults = case(spec, seed=4, batch=2)
+    best = raw_scores[1].max(axis=1).argmax()
+    raw_scores[1, best, 0 if spec.background else slice(None)] = -50 if spec.background else 50
+    (locations if output == "locations" else raw_scores)[1, best, 1] = wrong
+    with np.errstate(all="raise"), pytest.raises(CheckpointError, match="infinite or no number"):
+        run(locations, raw_scores, defaults, spec, Selection(0.5, NmsFigures()))
 
 
 @pytest.mark.parametrize("spec", [SOFTMAX, SIGMOID], ids=["softmax", "sigmoid"])
