@@ -1,13 +1,14 @@
-"""Networks for torch on x86 CPUs: weights laid out once as oneDNN wants them, activations computed with a convolution.
+"""Networks for torch on x86 CPUs and on CUDA: activations computed with a convolution; on CPUs weights laid out once.
 
-torch's own convolution lays the weights out anew in every call, and an activation behind it goes over all of memory
-once more. The operators that are used here are those into which torch's compiler, Inductor, turns a network; they are
-no part of torch's interface, so that a torch without them runs networks as they are.
+An activation behind a convolution goes over all of memory once more, as does a bias on CUDA; and on a CPU torch's own
+convolution lays the weights out anew in every call. The operators that are used here are those into which torch's own
+compilers turn a network; they are no part of torch's interface, so that a torch without them runs networks as they are.
 """
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,8 +25,8 @@ _RELU6: _Activation = ("hardtanh", [0.0, 6.0])
 _ACTIVATIONS: dict[Any, _Activation] = {F.relu: _RELU, F.relu6: _RELU6, nn.ReLU: _RELU, nn.ReLU6: _RELU6}
 
 
-class _Convolution(nn.Module):
-    """A convolution and the activation behind it. The first input's size decides how its weights are laid out."""
+class _CpuConvolution(nn.Module):
+    """A convolution and the activation behind it, by oneDNN; the first input decides how the weights are laid out."""
 
     def __init__(self, convolution: nn.Conv2d, activation: _Activation) -> None:
         super().__init__()
@@ -53,6 +54,19 @@ class _Convolution(nn.Module):
         return F.pad(x, (left, right, top, bottom)), (0, 0)
 
 
+class _CudaConvolution(nn.Module):
+    """A convolution, its bias and a ReLU, by cuDNN."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self._weight, self._bias = convolution.weight.detach(), convolution.bias
+        self._rest = convolution.stride, convolution.padding, convolution.dilation, convolution.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = torch.cudnn_convolution_relu(x, self._weight, self._bias, *self._rest)  # type: ignore[arg-type]
+        return result
+
+
 class _Tracer(fx.Tracer):
     """Sees a convolution as one step, whatever it does about its padding, and looks into slices of a network, too."""
 
@@ -65,25 +79,26 @@ class _Tracer(fx.Tracer):
         return forward(*args, **kwargs)
 
 
-def fused(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A network for a CPU that computes the same, sooner; as it is where that cannot be.
+def fused(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """A network that computes the same, sooner; as it is where that cannot be.
 
     Args:
-        network: in evaluation mode.
+        network: in evaluation mode, on the device.
+        device: where it runs.
         dtype: of its weights, in which it computes.
     """
-    if not _can_fuse(dtype):
+    if not _can_fuse(device, dtype):
         return network
-    return _Fused(network, dtype)
+    return _Fused(network, device, dtype)
 
 
 class _Fused(nn.Module):
     """A network and its faster twin. The network stays, so that both can be copied and pickled, as ours can."""
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
-        self._made_of = network, dtype
-        self.twin = _fuse(network)
+        self._made_of = network, device, dtype
+        self.twin = _fuse(network, _FUSED[device.type])
 
     def forward(self, images: Tensor) -> Any:
         # Called as a module, it would print what it thinks of an error to stderr.
@@ -93,7 +108,20 @@ class _Fused(nn.Module):
         return fused, self._made_of
 
 
-def _fuse(network: nn.Module) -> fx.GraphModule:
+def _on_cpu(convolution: nn.Conv2d, activation: _Activation) -> nn.Module | None:
+    return _CpuConvolution(convolution, activation)
+
+
+def _on_cuda(convolution: nn.Conv2d, activation: _Activation) -> nn.Module | None:
+    plain = type(convolution) is nn.Conv2d and convolution.groups == 1 and convolution.bias is not None
+    return _CudaConvolution(convolution) if plain and activation == _RELU else None
+
+
+_FUSED: dict[str, Callable[[nn.Conv2d, _Activation], nn.Module | None]] = {"cpu": _on_cpu, "cuda": _on_cuda}
+"""For each kind of device, what computes a convolution and the activation behind it; None where nothing does."""
+
+
+def _fuse(network: nn.Module, make: Callable[[nn.Conv2d, _Activation], nn.Module | None]) -> fx.GraphModule:
     graph = _Tracer().trace(network)
     modules = dict(network.named_modules())
     fast = fx.GraphModule(network, graph)
@@ -103,10 +131,13 @@ def _fuse(network: nn.Module) -> fx.GraphModule:
             continue  # a convolution of some other kind is not known
         (behind, *others) = node.users
         activation = _NONE if others else _activation(behind, modules)
+        made = make(convolution, activation)
+        if made is None:
+            continue
         if activation != _NONE:
             behind.replace_all_uses_with(node)
             graph.erase_node(behind)
-        fast.set_submodule(node.target, _Convolution(convolution, activation))
+        fast.set_submodule(node.target, made)
     fast.delete_all_unused_submodules()
     fast.recompile()
     return fast
@@ -117,9 +148,13 @@ def _activation(node: fx.Node, modules: dict[str, nn.Module]) -> _Activation:
     return _ACTIVATIONS.get(what, _NONE)
 
 
-def _can_fuse(dtype: torch.dtype) -> bool:
+def _can_fuse(device: torch.device, dtype: torch.dtype) -> bool:
+    if device.type == "cuda":
+        # AMD's has no such operator.
+        return torch.backends.cudnn.is_available() and hasattr(torch, "cudnn_convolution_relu")  # type: ignore[no-untyped-call]
     return (
-        platform.machine().lower() in ("x86_64", "amd64")
+        device.type == "cpu"
+        and platform.machine().lower() in ("x86_64", "amd64")
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
         and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")

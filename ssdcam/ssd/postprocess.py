@@ -1,9 +1,9 @@
 """From the network's raw output to boxes on the device where it lies (paper, section 2.2), in torch.
 
-``ssdcam.ssd.host.postprocess`` is the numpy twin; one oracle tests both. Here no shape depends on what was found, so
-the device works without asking the host, until everything comes over in one copy. That needs limits: the best
-candidates of an image only, and a number of rounds. An image that they do not suffice for, which the copy tells, is
-left to the twin.
+``ssdcam.ssd.host.postprocess`` is the numpy twin; one oracle tests both. Here no shape depends on what was found and
+nothing is copied to the device, so that it works without asking the host, and CUDA can record it, until everything
+comes over in one copy. That needs limits: the best candidates of an image only, and a number of rounds. An image that
+they do not suffice for, which the copy tells, is tried with wider ones, and at last left to the twin.
 
 Greedy NMS keeps a box unless a kept box of higher score overlaps it. Its result is the one fixed point of
 ``keep[j] = not any(keep[i] and overlaps[i, j] for i before j)``, reached by repeating that assignment for all j at
@@ -12,27 +12,53 @@ once, in at most as many rounds as the longest chain of suppressions (a handful)
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ssdcam.ssd import host
-from ssdcam.ssd.box_coder import decode, pairwise_iou, to_corners
+from ssdcam.ssd.box_coder import pairwise_iou, shift, to_corners
 from ssdcam.ssd.spec import ModelSpec, Selection
 
+
+class Limits(NamedTuple):
+    """What a device tries."""
+
+    boxes: int
+    """Of an image that may meet; the memory of their overlaps grows with the square."""
+    rounds: int
+    """Of NMS: as long a chain of boxes that suppress each other can be followed."""
+
+
 CROWD = 4
-"""Times as many boxes as are to be kept of an image meet in NMS."""
+"""Times as many boxes as are to be kept of an image meet in NMS at the last try."""
 
 MOST = 2048
-"""Boxes of an image that may meet: the memory of their overlaps grows with the square."""
+"""Boxes of an image that may meet at all."""
+
+FEW = Limits(256, 4)
+"""The first try: pictures to look at have fewer than that above their threshold."""
 
 ROUNDS = 16
-"""Of NMS: as long a chain of boxes that suppress each other can be followed."""
+"""Of the last try."""
+
+_RANKS = 2**32 - 1  # more than there are pairs of default box and class
+
+Select = Callable[[Tensor, Tensor, Tensor, ModelSpec, Selection, Limits], NDArray[np.float32]]
 
 
 def postprocess(
-    locations: Tensor, raw_scores: Tensor, defaults: Tensor, spec: ModelSpec, selection: Selection
+    locations: Tensor,
+    raw_scores: Tensor,
+    defaults: Tensor,
+    spec: ModelSpec,
+    selection: Selection,
+    select: Select | None = None,
 ) -> host.PackedBoxes:
     """Score, threshold, decode, clip, suppress.
 
@@ -42,6 +68,7 @@ def postprocess(
         defaults: float32 ``(N, 4)`` default boxes on the same device.
         spec: coder, score function and columns.
         selection: threshold, NMS figures, classes.
+        select: runs :func:`select_boxes` and brings the result to the host, if there is a faster way to.
 
     Returns:
         The boxes of the batch, on the host.
@@ -49,68 +76,122 @@ def postprocess(
     Raises:
         CheckpointError: the network's output is infinite or no numbers.
     """
-    if len(locations) and selection.nms.after * CROWD <= MOST and len(selection.columns(spec)):
-        # float32 holds class ids and flags, so that one copy brings all.
-        packed = _select(locations, raw_scores, defaults, spec, selection).cpu().numpy()
+    for limits in _tries(spec, selection) if len(locations) else ():
+        packed = (select or _select)(locations, raw_scores, defaults, spec, selection, limits)
         if packed[:, 0, 1].all():
             return _unpack(packed[:, 0, 0], packed[:, 1:])
     located, raw, boxes = (tensor.float().cpu().numpy() for tensor in (locations, raw_scores, defaults))
     return host.postprocess(located, raw, boxes, spec, selection)
 
 
-def _select(locations: Tensor, raw_scores: Tensor, defaults: Tensor, spec: ModelSpec, selection: Selection) -> Tensor:
-    """float32 ``(B, 1 + after, 6)``: a row of how many were found and whether that is sure, and a row a box."""
+def _tries(spec: ModelSpec, selection: Selection) -> list[Limits]:
+    most = CROWD * selection.nms.after
+    if most > MOST or not len(selection.columns(spec)):
+        return []
+    return [FEW, Limits(most, ROUNDS)] if FEW.boxes < most else [Limits(most, ROUNDS)]
+
+
+def _select(
+    locations: Tensor, raw_scores: Tensor, defaults: Tensor, spec: ModelSpec, selection: Selection, limits: Limits
+) -> NDArray[np.float32]:
+    packed: NDArray[np.float32] = select_boxes(locations, raw_scores, defaults, spec, selection, limits).cpu().numpy()
+    return packed
+
+
+def select_boxes(
+    locations: Tensor, raw_scores: Tensor, defaults: Tensor, spec: ModelSpec, selection: Selection, limits: Limits
+) -> Tensor:
+    """The part of :func:`postprocess` that a device does.
+
+    Returns:
+        float32 ``(B, 1 + after, 6)``, in which class ids and flags fit, so that one copy brings all: a row of how many
+        boxes were found and whether that is sure, and a row a box: corners, score, class id.
+    """
     nms = selection.nms
-    scores, places, class_ids, complete = _best(raw_scores, spec, selection)
-    located = locations.float().gather(1, places[..., None].expand(-1, -1, 4))
-    boxes = to_corners(decode(located, defaults[places], spec.coding)).clamp(0, 1)
+    scores, places, class_ids, complete = _best(raw_scores, spec, selection, limits.boxes)
+    located = locations.gather(1, places[..., None].expand(-1, -1, 4)).float()
+    offsets = located * _constant(spec.coding.variances, located.dtype, located.device)
+    boxes = to_corners(shift(offsets, defaults[places], spec.coding.max_log_size)).clamp(0, 1)
 
     groups = torch.zeros_like(class_ids) if nms.class_agnostic else class_ids
     rivals = (groups[:, :, None] == groups[:, None, :]).triu(diagonal=1)  # i comes before j, and they may meet
-    enters = (rivals.sum(dim=1) < nms.before) & (scores >= selection.score)
+    enters = scores >= selection.score
+    if nms.before < scores.shape[1]:
+        enters &= rivals.sum(dim=1) < nms.before
     suppresses = ((pairwise_iou(boxes, boxes) > nms.iou) & rivals).to(boxes.dtype)
 
     def again(kept: Tensor) -> Tensor:
         return enters & (torch.bmm(kept[:, None].to(boxes.dtype), suppresses)[:, 0] == 0)
 
     kept = enters
-    for _ in range(ROUNDS):
+    for _ in range(limits.rounds):
         kept = again(kept)
     settled = (again(kept) == kept).all(dim=1)
 
     # What NMS makes of a box depends on better ones alone: those that were left out are no better than the last.
     sure = settled & (complete | ((kept & (scores > scores[:, -1:])).sum(dim=1) >= nms.after))
+    # Numbers that are none are the twin's to complain of. A sum, which is one pass, tells them, unless it overflows.
+    sure &= (raw_scores.sum(dim=(1, 2), dtype=torch.float32) + located.sum(dim=(1, 2))).isfinite()
     row = torch.where(kept, kept.cumsum(dim=1), nms.after + 1).clamp(max=nms.after + 1)  # the last row is thrown away
     found = torch.cat([boxes, scores[..., None], class_ids[..., None].to(boxes.dtype)], dim=2)
     packed = found.new_zeros(len(found), nms.after + 2, 6).scatter(1, row[..., None].expand(-1, -1, 6), found)
     packed[:, 0, 0] = kept.sum(dim=1).clamp(max=nms.after)
-    packed[:, 0, 1] = sure & raw_scores.isfinite().all(dim=2).all(dim=1) & located.isfinite().all(dim=2).all(dim=1)
+    packed[:, 0, 1] = sure
     return packed[:, :-1]
 
 
-def _best(raw_scores: Tensor, spec: ModelSpec, selection: Selection) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Scores, default boxes and class ids ``(B, K)`` of each image's best, falling; whether more are above threshold.
+def _best(
+    raw_scores: Tensor, spec: ModelSpec, selection: Selection, most: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scores, default boxes and class ids ``(B, K)`` of each image's best, falling; whether no more pass the threshold.
 
     Equal scores rank by class and default box, as in the twin; class-agnostic, by default box and class.
     """
-    columns = torch.as_tensor(selection.columns(spec), device=raw_scores.device)
-    raw_scores = raw_scores.float()
+    columns = tuple(selection.columns(spec).tolist())
     if spec.score_function == "softmax":
-        probabilities = raw_scores.softmax(dim=-1)[..., columns]
+        probabilities = raw_scores.softmax(dim=-1, dtype=torch.float32)
     else:
-        probabilities = raw_scores[..., columns].sigmoid()
+        probabilities = raw_scores.float().sigmoid()
+    probabilities = _columns(probabilities, columns)
+
+    # The best pairs of default box and class are among the classes of as many default boxes, those with the best one.
+    num_boxes, num_classes = probabilities.shape[1:]
+    places = probabilities.amax(dim=2).topk(min(most, num_boxes), sorted=False).indices[..., None]
+    probabilities = probabilities.gather(1, places.expand(-1, -1, num_classes))
+    picked = _constant(tuple(range(num_classes)), torch.int64, places.device)
     agnostic = selection.nms.class_agnostic
-    ranked = (probabilities if agnostic else probabilities.transpose(1, 2)).flatten(1)
-    scores, index = ranked.topk(min(CROWD * selection.nms.after, ranked.shape[1]))
-    complete = (scores[:, -1] < selection.score) | torch.tensor(scores.shape == ranked.shape, device=scores.device)
-    # topk leaves the order of equal scores open.
-    index, by_index = index.sort()
-    scores, by_score = scores.gather(1, by_index).sort(descending=True, stable=True)
-    index = index.gather(1, by_score)
-    count = len(columns) if agnostic else raw_scores.shape[1]
-    first, second = index.div(count, rounding_mode="floor"), index % count
-    places, picked = (first, second) if agnostic else (second, first)
-    return scores, places, columns[picked] - int(spec.background), complete
+    rank = places * num_classes + picked if agnostic else picked * num_boxes + places
+
+    # A float that is not negative sorts as its bits do. With its rank behind it no order is left open.
+    keys = ((probabilities.view(torch.int32).long() << 32) + (_RANKS - rank)).flatten(1)
+    keys = keys.topk(min(most, keys.shape[1])).values
+    scores = (keys >> 32).int().view(torch.float32)
+    complete = scores[:, -1] < selection.score
+    if keys.shape[1] == num_boxes * num_classes:
+        complete = torch.ones_like(complete)
+    rank = _RANKS - (keys & _RANKS)
+    inner = num_classes if agnostic else num_boxes
+    outer_ids, inner_ids = rank.div(inner, rounding_mode="floor"), rank % inner
+    places, picked = (outer_ids, inner_ids) if agnostic else (inner_ids, outer_ids)
+    if _consecutive(columns):
+        return scores, places, picked + (columns[0] - spec.background), complete
+    return scores, places, _constant(columns, torch.int64, places.device)[picked] - int(spec.background), complete
+
+
+def _columns(scores: Tensor, columns: tuple[int, ...]) -> Tensor:
+    if _consecutive(columns):
+        return scores[..., columns[0] : columns[-1] + 1]
+    return scores[..., _constant(columns, torch.int64, scores.device)]
+
+
+def _consecutive(columns: tuple[int, ...]) -> bool:
+    return columns[-1] - columns[0] == len(columns) - 1
+
+
+@lru_cache(maxsize=64)
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Numbers on a device; kept there, as nothing may be copied to it while CUDA records."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _unpack(counts: NDArray[np.float32], rows: NDArray[np.float32]) -> host.PackedBoxes:

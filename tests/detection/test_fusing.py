@@ -6,6 +6,7 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -18,9 +19,10 @@ from ssdcam.detection.torch_engine import load_network
 from ssdcam.ssd.architectures import ARCHITECTURES, architecture, new_spec
 
 LARGE = frozenset({"ssd512-vgg16", "ssd300-resnet50"})
+CPU = torch.device("cpu")
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
-needs_x86 = pytest.mark.skipif(not fusing._can_fuse(torch.float32), reason="this torch or CPU cannot fuse")
+needs_x86 = pytest.mark.skipif(not fusing._can_fuse(CPU, torch.float32), reason="this torch or CPU cannot fuse")
 
 
 def network_of(name: str, dtype: torch.dtype) -> nn.Module:
@@ -42,9 +44,9 @@ def pictures_for(name: str, dtype: torch.dtype, count: int) -> Tensor:
 )
 def test_every_architecture_computes_the_same(name: str, precision: str) -> None:
     dtype = TYPES[precision]
-    if not fusing._can_fuse(dtype):
+    if not fusing._can_fuse(CPU, dtype):
         pytest.skip(f"no {precision} on this CPU")
-    plain, fast = network_of(name, dtype), fused(network_of(name, dtype), dtype)
+    plain, fast = network_of(name, dtype), fused(network_of(name, dtype), CPU, dtype)
     assert fast is not plain
     with torch.inference_mode():
         for count in (1, 3, 1):  # the first one decides how weights are laid out
@@ -58,12 +60,59 @@ def test_every_architecture_computes_the_same(name: str, precision: str) -> None
 @needs_x86
 @pytest.mark.parametrize("name", ["ssd300-vgg16", "ssd300-mobilenet-v1", "ssd300-mobilenet-v1-relu"])
 def test_no_activation_is_left_behind_a_convolution(name: str) -> None:
-    fast = fused(network_of(name, torch.float32), torch.float32)
+    fast = fused(network_of(name, torch.float32), CPU, torch.float32)
     assert isinstance(fast.twin, fx.GraphModule)
     kinds = [type(module) for module in fast.modules()]
     assert not {nn.Conv2d, fusing.SameConv2d, nn.ReLU, nn.ReLU6} & set(kinds)
-    assert kinds.count(fusing._Convolution) > 20
+    assert kinds.count(fusing._CpuConvolution) > 20
     assert not {torch.nn.functional.relu, torch.nn.functional.relu6} & {node.target for node in fast.twin.graph.nodes}
+
+
+CONVOLUTIONS_WITH_RELU = {
+    "ssd300-vgg16": 23,  # 13 of VGG-16, fc6 and fc7, 8 of the extra layers; the heads have none
+    "ssd300-mobilenet-v1": 0,  # ReLU6, and padding of TensorFlow's
+    "ssdlite320-mobilenet-v3-large": None,
+    "ssd300-resnet50": None,
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS_WITH_RELU)
+def test_on_cuda_a_relu_is_computed_with_its_convolution(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as that shows without a GPU: the operator, which runs on CUDA only, is replaced by what it stands for."""
+    count = 0
+
+    def convolve(x: Tensor, weight: Tensor, bias: Tensor, *rest: Any) -> Tensor:
+        nonlocal count
+        count += 1
+        return torch.relu(nn.functional.conv2d(x, weight, bias, *rest))
+
+    monkeypatch.setattr(torch, "cudnn_convolution_relu", convolve)
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    plain = network_of(name, torch.float32)
+    fast = fused(network_of(name, torch.float32), torch.device("cuda"), torch.float32)
+    pictures = pictures_for(name, torch.float32, 1)
+    with torch.inference_mode():
+        for ours, theirs in zip(fast(pictures), plain(pictures), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+    assert CONVOLUTIONS_WITH_RELU[name] in (count, None)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_computes_the_same_on_cuda(name: str, precision: str) -> None:
+    dtype, device = {"fp32": torch.float32, "fp16": torch.float16}[precision], torch.device("cuda")
+    plain = network_of(name, torch.float32)
+    fast = fused(network_of(name, dtype).to(device), device, dtype)
+    assert fast is not plain
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for count in (1, 3):
+            pictures = pictures_for(name, torch.float32, count)
+            for ours, theirs in zip(fast(pictures.to(device, dtype)), plain(pictures), strict=True):
+                assert ours.dtype == dtype
+                torch.testing.assert_close(
+                    ours.float().cpu(), theirs, rtol=0, atol=1e-3 if precision == "fp32" else 0.02
+                )
 
 
 @needs_x86
@@ -81,14 +130,16 @@ def test_what_others_read_too_keeps_its_activation_apart() -> None:
     x = torch.randn(1, 3, 8, 8)
     with torch.inference_mode():
         expected = plain(x)
-        torch.testing.assert_close(fused(plain, torch.float32)(x), expected)
+        torch.testing.assert_close(fused(plain, CPU, torch.float32)(x), expected)
         assert plain.conv(x).min() < 0  # else a lost activation would not show
 
 
 @needs_x86
 def test_threads_may_come_at_once() -> None:
     name = "ultralight-faces"
-    plain, fast = (make(network_of(name, torch.float32)) for make in (lambda n: n, lambda n: fused(n, torch.float32)))
+    plain, fast = (
+        make(network_of(name, torch.float32)) for make in (lambda n: n, lambda n: fused(n, CPU, torch.float32))
+    )
     pictures = pictures_for(name, torch.float32, 1)
     results: list[tuple[Tensor, Tensor]] = []
 
@@ -112,7 +163,7 @@ def test_threads_may_come_at_once() -> None:
 @needs_x86
 @pytest.mark.parametrize("how", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
 def test_it_can_be_copied(how: Callable[[nn.Module], nn.Module]) -> None:
-    fast = fused(network_of("ultralight-faces", torch.float32), torch.float32)
+    fast = fused(network_of("ultralight-faces", torch.float32), CPU, torch.float32)
     pictures = pictures_for("ultralight-faces", torch.float32, 1)
     with torch.inference_mode():
         expected = fast(pictures)
@@ -126,7 +177,7 @@ def test_an_error_is_raised_and_not_printed(capfd: pytest.CaptureFixture[str]) -
         def forward(self, x: Tensor) -> Tensor:
             return torch.cat([x, x.new_empty(2**50)])
 
-    fast = fused(Large(), torch.float32)
+    fast = fused(Large(), CPU, torch.float32)
     with pytest.raises(RuntimeError, match="allocate"):
         fast(torch.zeros(1))
     assert capfd.readouterr() == ("", "")
@@ -134,6 +185,6 @@ def test_an_error_is_raised_and_not_printed(capfd: pytest.CaptureFixture[str]) -
 
 def test_where_it_cannot_be_the_network_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    assert fused(network, torch.float16) is network
+    assert fused(network, CPU, torch.float16) is network
     monkeypatch.setattr(fusing.platform, "machine", lambda: "aarch64")
-    assert fused(network, torch.float32) is network
+    assert fused(network, CPU, torch.float32) is network

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
-from ssdcam.detection.torch_engine import TorchEngine, find_device, load_network
+from ssdcam.detection.torch_engine import Normalise, TorchEngine, find_device, load_network
 from ssdcam.errors import CheckpointError, SsdcamError, UnavailableError, WrongUsageError
+from ssdcam.ssd import host
 from ssdcam.ssd.architectures import build_network
-from ssdcam.ssd.spec import Normalisation, Selection
+from ssdcam.ssd.default_boxes import default_boxes
+from ssdcam.ssd.spec import ColourOrder, Normalisation, Selection
 
 from .. import pictures
 
@@ -142,6 +144,42 @@ def test_replays_from_several_threads(tiny_checkpoint: Checkpoint) -> None:
     with ThreadPoolExecutor(4) as pool:
         for result, wanted in zip(pool.map(engine.infer, batches), expected, strict=True):
             torch.testing.assert_close(result[1].cpu(), wanted)
+
+
+@CUDA
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_selects_on_cuda_what_the_cpu_selects(tiny_checkpoint: Checkpoint, precision: str) -> None:
+    """By recordings, of which fewer are kept than there are sizes and thresholds here; outputs change, they stay."""
+    engine = TorchEngine(tiny_checkpoint, "cuda", precision)  # type: ignore[arg-type]
+    spec, defaults = tiny_checkpoint.spec, default_boxes(tiny_checkpoint.spec.boxes)
+    for seed, score in enumerate((0.5, 0.3, 0.9, 0.01, 0.5, 0.45, 0.55, 0.6, 0.65, 0.7, 0.75, 0.5)):
+        batch = np.stack([pictures.noise(300, 300, 10 * seed + k) for k in range(1 + seed % 3)])
+        raw = engine.infer(batch)
+        selection = Selection(score, spec.nms, (0,) if seed == 4 else None)
+        expected = host.postprocess(*(part.float().cpu().numpy() for part in raw), defaults, spec, selection)
+        for actual, wanted in zip(engine.decode(*raw, selection), expected, strict=True):
+            assert actual.dtype == wanted.dtype
+            np.testing.assert_allclose(actual, wanted, atol=1e-5)
+        assert len(expected.scores) or score > 0.5
+
+
+@CUDA
+def test_output_that_is_no_number_is_told_of_on_cuda(tiny_checkpoint: Checkpoint, batch: np.ndarray) -> None:
+    engine = TorchEngine(tiny_checkpoint, "cuda", "fp16")
+    locations, raw_scores = engine.infer(batch)
+    raw_scores[1, 77, 1] = torch.nan
+    with pytest.raises(CheckpointError, match="fp32 takes the largest"):
+        engine.decode(locations, raw_scores, Selection(0.5, tiny_checkpoint.spec.nms))
+
+
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_normalises_in_one_pass_as_in_several(colour: ColourOrder, dtype: torch.dtype, batch: np.ndarray) -> None:
+    normalise = Normalise(Normalisation(colour, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
+    pixels = torch.from_numpy(batch)
+    one, several = normalise.in_one_pass(pixels, dtype), normalise(pixels).to(dtype)
+    assert one.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(one, several)
 
 
 def test_takes_no_gradients(tiny_checkpoint: Checkpoint, batch: np.ndarray) -> None:
