@@ -138,13 +138,16 @@ def run(script: str) -> set[str]:
     return set(done.stdout.rpartition("MODULES")[2].split())
 
 
+IN_TORCH = ("torch_engine", "cuda_graphs", "cuda_kernels", "fusing", "nvrtc")
+
 # Engines other than torch, and whoever only reads records, do without it.
 WITHOUT_TORCH = [
     name
     for name in MODULES
     if (
         name.startswith(("ssdcam.checkpoints", "ssdcam.records", "ssdcam.detection"))
-        and name not in {f"ssdcam.detection.{own}" for own in ("torch_engine", "cuda_graphs", "fusing")}
+        and name
+        not in {f"ssdcam.detection.{own}" for own in ("torch_engine", "cuda_graphs", "cuda_kernels", "fusing", "nvrtc")}
     )
     or name
     in {

@@ -15,14 +15,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from ssdcam.detection.cuda_kernels import CudaConvolution, JointHeads, Norm, Pool, kernels_for
+from ssdcam.detection.nvrtc import Kernels
 from ssdcam.ssd.backbones.mobilenet_v1 import SameConv2d, same_padding
+from ssdcam.ssd.backbones.vgg import ChannelNorm
 
 # oneDNN's names of activations, and their figures.
 _Activation = tuple[str, list[float]]
 _NONE: _Activation = ("none", [])
 _RELU: _Activation = ("relu", [])
 _RELU6: _Activation = ("hardtanh", [0.0, 6.0])
-_ACTIVATIONS: dict[Any, _Activation] = {F.relu: _RELU, F.relu6: _RELU6, nn.ReLU: _RELU, nn.ReLU6: _RELU6}
+_ACTIVATIONS: dict[Any, _Activation] = {
+    **dict.fromkeys((F.relu, "relu", nn.ReLU), _RELU),
+    **dict.fromkeys((F.relu6, nn.ReLU6), _RELU6),
+}
 
 
 class _CpuConvolution(nn.Module):
@@ -54,24 +60,11 @@ class _CpuConvolution(nn.Module):
         return F.pad(x, (left, right, top, bottom)), (0, 0)
 
 
-class _CudaConvolution(nn.Module):
-    """A convolution, its bias and a ReLU, by cuDNN."""
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        self._weight, self._bias = convolution.weight.detach(), convolution.bias
-        self._rest = convolution.stride, convolution.padding, convolution.dilation, convolution.groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = torch.cudnn_convolution_relu(x, self._weight, self._bias, *self._rest)  # type: ignore[arg-type]
-        return result
-
-
 class _Tracer(fx.Tracer):
-    """Sees a convolution as one step, whatever it does about its padding, and looks into slices of a network, too."""
+    """Sees a convolution, and a norm, as one step, whatever it does in it, and looks into slices of a network, too."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, SameConv2d) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, SameConv2d | ChannelNorm) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         if any(m is module for module in self.root.modules()):
@@ -98,7 +91,7 @@ class _Fused(nn.Module):
     def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         self._made_of = network, device, dtype
-        self.twin = _fuse(network, _FUSED[device.type])
+        self.twin = _fuse_for_cuda(network, device, dtype) if device.type == "cuda" else _fuse_for_cpu(network)
 
     def forward(self, images: Tensor) -> Any:
         # Called as a module, it would print what it thinks of an error to stderr.
@@ -108,36 +101,67 @@ class _Fused(nn.Module):
         return fused, self._made_of
 
 
-def _on_cpu(convolution: nn.Conv2d, activation: _Activation) -> nn.Module | None:
-    return _CpuConvolution(convolution, activation)
+def _fuse_for_cpu(network: nn.Module) -> fx.GraphModule:
+    return _fuse(network, _CpuConvolution, lambda node, module: None)
 
 
-def _on_cuda(convolution: nn.Conv2d, activation: _Activation) -> nn.Module | None:
-    plain = type(convolution) is nn.Conv2d and convolution.groups == 1 and convolution.bias is not None
-    return _CudaConvolution(convolution) if plain and activation == _RELU else None
+def _fuse_for_cuda(network: nn.Module, device: torch.device, dtype: torch.dtype) -> fx.GraphModule:
+    kernels = kernels_for(device, dtype)
+
+    def convolution(plain: nn.Conv2d, activation: _Activation) -> nn.Module | None:
+        known = type(plain) is nn.Conv2d and plain.groups == 1 and plain.bias is not None
+        return CudaConvolution(plain) if known and activation == _RELU else None
+
+    def other(node: fx.Node, module: nn.Module | None) -> nn.Module | None:
+        if kernels and isinstance(module, ChannelNorm):
+            return Norm(kernels, module)
+        if kernels and isinstance(module, nn.MaxPool2d):
+            return _pool(kernels, node.args[0], **{name: getattr(module, name) for name in module.__constants__})
+        if kernels and node.op == "call_function" and node.target is F.max_pool2d:
+            return _pool(kernels, *node.args, **node.kwargs)
+        return None
+
+    return _fuse(JointHeads.of(network), convolution, other)
 
 
-_FUSED: dict[str, Callable[[nn.Conv2d, _Activation], nn.Module | None]] = {"cpu": _on_cpu, "cuda": _on_cuda}
-"""For each kind of device, what computes a convolution and the activation behind it; None where nothing does."""
+def _pool(
+    kernels: Kernels, _: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any, **others: Any
+) -> Pool | None:
+    plain = dilation == 1 and not others.get("return_indices")
+    if plain and all(isinstance(figure, int) for figure in (kernel_size, stride, padding)):
+        return Pool(kernels, kernel_size, stride, padding, ceil_mode)
+    return None
 
 
-def _fuse(network: nn.Module, make: Callable[[nn.Conv2d, _Activation], nn.Module | None]) -> fx.GraphModule:
+def _fuse(
+    network: nn.Module,
+    convolution: Callable[[nn.Conv2d, _Activation], nn.Module | None],
+    other: Callable[[fx.Node, nn.Module | None], nn.Module | None],
+) -> fx.GraphModule:
+    """Replace steps of a network.
+
+    Args:
+        network: stays as it is.
+        convolution: what computes one and the activation behind it; None where nothing does.
+        other: what computes some other step of one input; None where that is to stay.
+    """
     graph = _Tracer().trace(network)
     modules = dict(network.named_modules())
     fast = fx.GraphModule(network, graph)
-    for node in list(graph.nodes):
-        convolution = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(convolution, nn.Conv2d) or type(convolution) not in (nn.Conv2d, SameConv2d):
-            continue  # a convolution of some other kind is not known
-        (behind, *others) = node.users
-        activation = _NONE if others else _activation(behind, modules)
-        made = make(convolution, activation)
-        if made is None:
-            continue
-        if activation != _NONE:
-            behind.replace_all_uses_with(node)
-            graph.erase_node(behind)
-        fast.set_submodule(node.target, made)
+    for number, node in enumerate(list(graph.nodes)):
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        if type(module) in (nn.Conv2d, SameConv2d):  # one of some other kind is not known
+            (behind, *others) = node.users
+            activation = _NONE if others else _activation(behind, modules)
+            made = convolution(module, activation)  # type: ignore[arg-type]
+            if made and activation != _NONE:
+                behind.replace_all_uses_with(node)
+                graph.erase_node(behind)
+        else:
+            made = other(node, module)
+        if made:
+            node.op, node.target, node.args, node.kwargs = "call_module", f"step_{number}", node.args[:1], {}
+            fast.add_submodule(node.target, made)
     fast.delete_all_unused_submodules()
     fast.recompile()
     return fast

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
-from ssdcam.detection.cuda_graphs import GraphedNetwork, GraphedSelection
+from ssdcam.detection.cuda_graphs import GraphedNetwork
+from ssdcam.detection.cuda_kernels import Select, kernels_for
 from ssdcam.detection.fusing import fused
 from ssdcam.errors import CheckpointError, UnavailableError, WrongUsageError
 from ssdcam.ssd import host
@@ -100,9 +101,11 @@ class TorchEngine:
         self._network = fused(network, self._device, self._dtype)
         self._normalise = Normalise(checkpoint.spec.normalisation).to(self._device)
         self._defaults = torch.from_numpy(default_boxes(checkpoint.spec.boxes)).to(self._device)
-        on_cuda = self._device.type == "cuda"
-        self._graphed = GraphedNetwork(self._forward_on_cuda, self._device) if on_cuda else None
-        self._select = GraphedSelection(self._device) if on_cuda else None
+        self._graphed, self._select = None, None
+        if self._device.type == "cuda":
+            self._graphed = GraphedNetwork(self._forward_on_cuda, self._device)
+            kernels = kernels_for(self._device, self._dtype)
+            self._select = Select(kernels, self._defaults, self._spec) if kernels else None
 
     @torch.inference_mode()
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
@@ -134,7 +137,7 @@ class TorchEngine:
     @torch.inference_mode()
     def decode(self, locations: Tensor, raw_scores: Tensor, selection: Selection) -> host.PackedBoxes:
         """Boxes on the host; on CUDA decoded on the device."""
-        if self._select:
+        if self._device.type == "cuda":
             return postprocess(locations, raw_scores, self._defaults, self._spec, selection, self._select)
         located, raw, boxes = (part.float().cpu().numpy() for part in (locations, raw_scores, self._defaults))
         return host.postprocess(located, raw, boxes, self._spec, selection)

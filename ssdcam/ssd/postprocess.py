@@ -1,9 +1,9 @@
 """From the network's raw output to boxes on the device where it lies (paper, section 2.2), in torch.
 
-``ssdcam.ssd.host.postprocess`` is the numpy twin; one oracle tests both. Here no shape depends on what was found and
-nothing is copied to the device, so that it works without asking the host, and CUDA can record it, until everything
-comes over in one copy. That needs limits: the best candidates of an image only, and a number of rounds. An image that
-they do not suffice for, which the copy tells, is tried with wider ones, and at last left to the twin.
+``ssdcam.ssd.host.postprocess`` is the numpy twin; one oracle tests both. Here no shape depends on what was found, so
+the device works without asking the host, until everything comes over in one copy. That needs limits: the best
+candidates of an image only, and a number of rounds. An image that they do not suffice for, which the copy tells, is
+left to the twin.
 
 Greedy NMS keeps a box unless a kept box of higher score overlaps it. Its result is the one fixed point of
 ``keep[j] = not any(keep[i] and overlaps[i, j] for i before j)``, reached by repeating that assignment for all j at
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,31 +24,18 @@ from ssdcam.ssd import host
 from ssdcam.ssd.box_coder import pairwise_iou, shift, to_corners
 from ssdcam.ssd.spec import ModelSpec, Selection
 
-
-class Limits(NamedTuple):
-    """What a device tries."""
-
-    boxes: int
-    """Of an image that may meet; the memory of their overlaps grows with the square."""
-    rounds: int
-    """Of NMS: as long a chain of boxes that suppress each other can be followed."""
-
-
 CROWD = 4
-"""Times as many boxes as are to be kept of an image meet in NMS at the last try."""
+"""Times as many boxes as are to be kept of an image meet in NMS."""
 
 MOST = 2048
-"""Boxes of an image that may meet at all."""
-
-FEW = Limits(256, 4)
-"""The first try: pictures to look at have fewer than that above their threshold."""
+"""Boxes of an image that may meet: the memory of their overlaps grows with the square."""
 
 ROUNDS = 16
-"""Of the last try."""
+"""Of NMS: as long a chain of boxes that suppress each other can be followed."""
 
 _RANKS = 2**32 - 1  # more than there are pairs of default box and class
 
-Select = Callable[[Tensor, Tensor, Tensor, ModelSpec, Selection, Limits], NDArray[np.float32]]
+First = Callable[[Tensor, Tensor, Selection], NDArray[np.float32] | None]
 
 
 def postprocess(
@@ -58,7 +44,7 @@ def postprocess(
     defaults: Tensor,
     spec: ModelSpec,
     selection: Selection,
-    select: Select | None = None,
+    first: First | None = None,
 ) -> host.PackedBoxes:
     """Score, threshold, decode, clip, suppress.
 
@@ -68,7 +54,9 @@ def postprocess(
         defaults: float32 ``(N, 4)`` default boxes on the same device.
         spec: coder, score function and columns.
         selection: threshold, NMS figures, classes.
-        select: runs :func:`select_boxes` and brings the result to the host, if there is a faster way to.
+        first: what a device has of its own for this. It gives, on the host, ``(B, 1 + after, 6)``: of each image a row
+            of how many boxes were found and whether that is sure, and a row a box, ``x1, y1, x2, y2, score, class id``;
+            or None.
 
     Returns:
         The boxes of the batch, on the host.
@@ -76,39 +64,27 @@ def postprocess(
     Raises:
         CheckpointError: the network's output is infinite or no numbers.
     """
-    for limits in _tries(spec, selection) if len(locations) else ():
-        packed = (select or _select)(locations, raw_scores, defaults, spec, selection, limits)
-        if packed[:, 0, 1].all():
+    if len(locations) and len(selection.columns(spec)):
+        packed = first(locations, raw_scores, selection) if first else None
+        if not _sure(packed) and selection.nms.after * CROWD <= MOST:
+            packed = _select(locations, raw_scores, defaults, spec, selection).cpu().numpy()
+        if packed is not None and _sure(packed):
             return _unpack(packed[:, 0, 0], packed[:, 1:])
     located, raw, boxes = (tensor.float().cpu().numpy() for tensor in (locations, raw_scores, defaults))
     return host.postprocess(located, raw, boxes, spec, selection)
 
 
-def _tries(spec: ModelSpec, selection: Selection) -> list[Limits]:
-    most = CROWD * selection.nms.after
-    if most > MOST or not len(selection.columns(spec)):
-        return []
-    return [FEW, Limits(most, ROUNDS)] if FEW.boxes < most else [Limits(most, ROUNDS)]
+def _sure(packed: NDArray[np.float32] | None) -> bool:
+    return packed is not None and bool(packed[:, 0, 1].all())
 
 
-def _select(
-    locations: Tensor, raw_scores: Tensor, defaults: Tensor, spec: ModelSpec, selection: Selection, limits: Limits
-) -> NDArray[np.float32]:
-    packed: NDArray[np.float32] = select_boxes(locations, raw_scores, defaults, spec, selection, limits).cpu().numpy()
-    return packed
+def _select(locations: Tensor, raw_scores: Tensor, defaults: Tensor, spec: ModelSpec, selection: Selection) -> Tensor:
+    """float32 ``(B, 1 + after, 6)``: a row of how many were found and whether that is sure, and a row a box.
 
-
-def select_boxes(
-    locations: Tensor, raw_scores: Tensor, defaults: Tensor, spec: ModelSpec, selection: Selection, limits: Limits
-) -> Tensor:
-    """The part of :func:`postprocess` that a device does.
-
-    Returns:
-        float32 ``(B, 1 + after, 6)``, in which class ids and flags fit, so that one copy brings all: a row of how many
-        boxes were found and whether that is sure, and a row a box: corners, score, class id.
+    Corners, score and class id; float32 holds ids and flags, so that one copy brings all.
     """
     nms = selection.nms
-    scores, places, class_ids, complete = _best(raw_scores, spec, selection, limits.boxes)
+    scores, places, class_ids, complete = _best(raw_scores, spec, selection)
     located = locations.gather(1, places[..., None].expand(-1, -1, 4)).float()
     offsets = located * _constant(spec.coding.variances, located.dtype, located.device)
     boxes = to_corners(shift(offsets, defaults[places], spec.coding.max_log_size)).clamp(0, 1)
@@ -124,7 +100,7 @@ def select_boxes(
         return enters & (torch.bmm(kept[:, None].to(boxes.dtype), suppresses)[:, 0] == 0)
 
     kept = enters
-    for _ in range(limits.rounds):
+    for _ in range(ROUNDS):
         kept = again(kept)
     settled = (again(kept) == kept).all(dim=1)
 
@@ -140,14 +116,12 @@ def select_boxes(
     return packed[:, :-1]
 
 
-def _best(
-    raw_scores: Tensor, spec: ModelSpec, selection: Selection, most: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _best(raw_scores: Tensor, spec: ModelSpec, selection: Selection) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Scores, default boxes and class ids ``(B, K)`` of each image's best, falling; whether no more pass the threshold.
 
     Equal scores rank by class and default box, as in the twin; class-agnostic, by default box and class.
     """
-    columns = tuple(selection.columns(spec).tolist())
+    columns, most = tuple(selection.columns(spec).tolist()), CROWD * selection.nms.after
     if spec.score_function == "softmax":
         probabilities = raw_scores.softmax(dim=-1, dtype=torch.float32)
     else:
@@ -190,7 +164,7 @@ def _consecutive(columns: tuple[int, ...]) -> bool:
 
 @lru_cache(maxsize=64)
 def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers on a device; kept there, as nothing may be copied to it while CUDA records."""
+    """Numbers on a device, copied to it once."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 

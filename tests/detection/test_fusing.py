@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -68,33 +69,56 @@ def test_no_activation_is_left_behind_a_convolution(name: str) -> None:
     assert not {torch.nn.functional.relu, torch.nn.functional.relu6} & {node.target for node in fast.twin.graph.nodes}
 
 
-CONVOLUTIONS_WITH_RELU = {
-    "ssd300-vgg16": 23,  # 13 of VGG-16, fc6 and fc7, 8 of the extra layers; the heads have none
-    "ssd300-mobilenet-v1": 0,  # ReLU6, and padding of TensorFlow's
-    "ssdlite320-mobilenet-v3-large": None,
-    "ssd300-resnet50": None,
+STEPS_ON_CUDA = {
+    # 13 convolutions with ReLU of VGG-16, fc6 and fc7, 8 of the extra layers; 5 pools and conv4_3's norm.
+    "ssd300-vgg16": {"convolution": 23, "pool": 5, "norm": 1},
+    "ssd300-mobilenet-v1": {},  # ReLU6, and padding of TensorFlow's
+    "ssd300-resnet50": {"convolution": 37, "pool": 1},  # where a block ends, something is added before the ReLU
+    "ssdlite300-squeezenet": {"convolution": 14, "pool": 3},  # of a fire module's three only the first has its own ReLU
 }
 
 
-@pytest.mark.parametrize("name", CONVOLUTIONS_WITH_RELU)
-def test_on_cuda_a_relu_is_computed_with_its_convolution(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As far as that shows without a GPU: the operator, which runs on CUDA only, is replaced by what it stands for."""
-    count = 0
+@pytest.mark.parametrize("name", STEPS_ON_CUDA)
+def test_steps_of_several_passes_are_one_on_cuda(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As far as that shows without a GPU: what runs on CUDA only is replaced by what it stands for."""
+    count: Counter[str] = Counter()
 
     def convolve(x: Tensor, weight: Tensor, bias: Tensor, *rest: Any) -> Tensor:
-        nonlocal count
-        count += 1
+        count["convolution"] += 1
         return torch.relu(nn.functional.conv2d(x, weight, bias, *rest))
+
+    class Pool(nn.Module):
+        def __init__(self, _: object, kernel: int, stride: int, padding: int, ceil_mode: bool) -> None:
+            super().__init__()
+            self.pool = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)
+
+        def forward(self, x: Tensor) -> Tensor:
+            count["pool"] += 1
+            pooled: Tensor = self.pool(x)
+            return pooled
+
+    class Norm(nn.Module):
+        def __init__(self, _: object, norm: nn.Module) -> None:
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, x: Tensor) -> Tensor:
+            count["norm"] += 1
+            normed: Tensor = self.norm(x)
+            return normed
 
     monkeypatch.setattr(torch, "cudnn_convolution_relu", convolve)
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    monkeypatch.setattr(fusing, "kernels_for", lambda device, dtype: "some")
+    monkeypatch.setattr(fusing, "Pool", Pool)
+    monkeypatch.setattr(fusing, "Norm", Norm)
     plain = network_of(name, torch.float32)
     fast = fused(network_of(name, torch.float32), torch.device("cuda"), torch.float32)
     pictures = pictures_for(name, torch.float32, 1)
     with torch.inference_mode():
         for ours, theirs in zip(fast(pictures), plain(pictures), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
-    assert CONVOLUTIONS_WITH_RELU[name] in (count, None)
+    assert count == STEPS_ON_CUDA[name]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

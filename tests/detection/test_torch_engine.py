@@ -133,7 +133,7 @@ def test_replays_what_it_recorded(tiny_checkpoint: Checkpoint) -> None:
     results = [engine.infer(batch) for batch in batches]
     for batch, result in zip(batches, results, strict=True):
         for actual, expected in zip(result, reference.infer(batch), strict=True):
-            np.testing.assert_allclose(actual.cpu(), expected, atol=2e-2)
+            assert (actual.cpu() - expected).norm() < 0.01 * expected.norm()  # convolutions are in TF32
 
 
 @CUDA
@@ -166,7 +166,7 @@ def test_selects_on_cuda_what_the_cpu_selects(tiny_checkpoint: Checkpoint, preci
 @CUDA
 def test_output_that_is_no_number_is_told_of_on_cuda(tiny_checkpoint: Checkpoint, batch: np.ndarray) -> None:
     engine = TorchEngine(tiny_checkpoint, "cuda", "fp16")
-    locations, raw_scores = engine.infer(batch)
+    locations, raw_scores = (part.clone() for part in engine.infer(batch))
     raw_scores[1, 77, 1] = torch.nan
     with pytest.raises(CheckpointError, match="fp32 takes the largest"):
         engine.decode(locations, raw_scores, Selection(0.5, tiny_checkpoint.spec.nms))

@@ -1,0 +1,237 @@
+"""Steps of an SSD that torch computes in many passes over a GPU's memory, in one: by cuDNN, or by ``kernels.cu``."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ssdcam.detection.nvrtc import Kernels
+from ssdcam.ssd.backbones.vgg import ChannelNorm
+from ssdcam.ssd.network import SSD
+from ssdcam.ssd.spec import ModelSpec, Selection
+
+_log = logging.getLogger(__name__)
+
+_NAMES = {torch.float32: "FP32", torch.float16: "FP16", torch.bfloat16: "BF16"}
+
+MOST_CANDIDATES = 4096
+"""Of an image, as ``kernels.cu`` has it."""
+
+_MOST_CLASSES = 2**16
+_VECTOR = 16  # bytes that a thread moves at once
+_THREADS = 256
+_SUPPRESSING = 512  # threads that sort and suppress the candidates of an image
+
+
+@cache
+def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels | None:
+    """The kernels for networks that compute in a dtype; None where they do not run, and torch's operators have to do.
+
+    They need a GPU of compute capability 8.0 (Ampere) and NVRTC.
+    """
+    source = Path(__file__).with_name("kernels.cu").read_text("utf-8")
+    try:
+        # Not fused, sums and products round as they do on the host: boxes that barely overlap fare the same.
+        return Kernels(source, device, "--fmad=false", f"-D{_NAMES[dtype]}")
+    except (OSError, RuntimeError, AttributeError) as error:
+        _log.debug("kernels.cu on %s: %s", device, error)
+        return None
+
+
+class _Structure(ctypes.Structure):
+    """A kernel's argument; a field that is a tensor's address."""
+
+    def __init__(self, *values: Any) -> None:
+        super().__init__(*(value.data_ptr() if isinstance(value, Tensor) else value for value in values))
+
+
+def _fields(pointers: str, integers: str, floats: str = "") -> list[tuple[str, Any]]:
+    kinds = ((pointers, ctypes.c_void_p), (integers, ctypes.c_int), (floats, ctypes.c_float))
+    return [(name, kind) for names, kind in kinds for name in names.split()]
+
+
+class _Pooling(_Structure):
+    _fields_ = _fields("input output", "in_height in_width out_height out_width vectors kernel stride padding")
+
+
+class _Norming(_Structure):
+    _fields_ = _fields("input output scale", "cells vectors")
+
+
+class _Selecting(_Structure):
+    _fields_ = _fields(
+        "locations raw_scores defaults columns keys counts found",
+        "num_boxes num_columns num_classes background softmax agnostic before after",
+        "score iou max_log_size variance_x variance_y variance_w variance_h",
+    )
+
+
+def _on_host(tensor: Tensor) -> NDArray[np.float32]:
+    pinned = torch.empty(tensor.shape, pin_memory=True)
+    pinned.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream().synchronize()
+    array: NDArray[np.float32] = pinned.numpy()
+    return array
+
+
+class CudaConvolution(nn.Module):
+    """A convolution, its bias and a ReLU, in one by cuDNN."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self._weight, self._bias = convolution.weight.detach(), convolution.bias
+        self._rest = convolution.stride, convolution.padding, convolution.dilation, convolution.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the convolution's, and not negative."""
+        result: Tensor = torch.cudnn_convolution_relu(x, self._weight, self._bias, *self._rest)  # type: ignore[arg-type]
+        return result
+
+
+class JointHeads(nn.Module):
+    """An SSD whose predictors of locations and scores are one convolution a feature map: half as many launches.
+
+    Args:
+        network: has plain convolutions for predictors.
+    """
+
+    def __init__(self, network: SSD) -> None:
+        super().__init__()
+        self.backbone = network.backbone
+        self._values = 4 + network.num_columns
+        pairs = zip(network.loc, network.conf, strict=True)
+        self.heads = nn.ModuleList(_joined(loc, conf, network.num_columns) for loc, conf in pairs)
+
+    @staticmethod
+    def of(network: nn.Module) -> nn.Module:
+        """A network with such heads where it can have them, else itself."""
+        can = isinstance(network, SSD) and all(type(head) is nn.Conv2d for head in (*network.loc, *network.conf))
+        return JointHeads(network) if can else network  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """As of :class:`ssdcam.ssd.network.SSD`; both are views of one tensor."""
+        cells = [head(x).permute(0, 2, 3, 1) for head, x in zip(self.heads, self.backbone(images), strict=True)]
+        predicted = torch.cat([cell.reshape(cell.shape[0], -1, self._values) for cell in cells], dim=1)
+        return predicted[..., :4], predicted[..., 4:]
+
+
+def _joined(loc: nn.Module, conf: nn.Module, columns: int) -> nn.Conv2d:
+    """Two predictors in one, whose output has a default box's locations and then its scores."""
+    assert isinstance(loc, nn.Conv2d)
+    assert isinstance(conf, nn.Conv2d)
+    outputs, padding = loc.out_channels + conf.out_channels, loc.padding
+    joined = nn.Conv2d(loc.in_channels, outputs, loc.kernel_size, loc.stride, padding)  # type: ignore[arg-type]
+    for name in ("weight", "bias"):
+        first, second = getattr(loc, name), getattr(conf, name)
+        boxes = first.unflatten(0, (-1, 4)), second.unflatten(0, (-1, columns))
+        whole = torch.cat(boxes, dim=1).flatten(0, 1)
+        if whole.ndim == 4:
+            whole = whole.contiguous(memory_format=torch.channels_last)
+        setattr(joined, name, nn.Parameter(whole, requires_grad=False))
+    return joined.eval()
+
+
+class Pool(nn.Module):
+    """Max pooling, channels-last: torch's own takes a quarter of SSD300's time.
+
+    Args:
+        kernels: for the dtype of its inputs.
+        kernel, stride, padding, ceil_mode: as of ``max_pool2d``, the same for both directions.
+    """
+
+    def __init__(self, kernels: Kernels, kernel: int, stride: int, padding: int, ceil_mode: bool) -> None:
+        super().__init__()
+        self._kernels = kernels
+        self._figures = kernel, stride, padding
+        self._ceil_mode = ceil_mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)``, channels-last, C a multiple of 8, to ``(B, C, H', W')``."""
+        kernel, stride, padding = self._figures
+        x = x.contiguous(memory_format=torch.channels_last)
+        batch, channels, *sides = x.shape
+        height, width = (self._side(side) for side in sides)
+        shape = (batch, channels, height, width)
+        pooled = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        vectors = channels * x.element_size() // _VECTOR
+        figures = _Pooling(x, pooled, *sides, height, width, vectors, kernel, stride, padding)
+        self._kernels.launch("max_pool", (-(-width * vectors // _THREADS), height, batch), _THREADS, figures)
+        return pooled
+
+    def _side(self, side: int) -> int:
+        kernel, stride, padding = self._figures
+        room = side + 2 * padding - kernel
+        cells = room // stride + 1
+        # One more for what is left over, unless it would begin in the padding behind.
+        return cells + int(self._ceil_mode and room % stride > 0 and cells * stride < side + padding)
+
+
+class Norm(nn.Module):
+    """The L2 norm over channels of :class:`ssdcam.ssd.backbones.vgg.ChannelNorm`, whose scale it takes."""
+
+    def __init__(self, kernels: Kernels, norm: ChannelNorm) -> None:
+        super().__init__()
+        self._kernels = kernels
+        self._scale = norm.weight.detach().contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)``, channels-last, C a multiple of 8."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        normed = torch.empty_like(x)
+        cells, vectors = x.numel() // x.shape[1], x.shape[1] * x.element_size() // _VECTOR
+        figures = _Norming(x, normed, self._scale, cells, vectors)
+        self._kernels.launch("channel_norm", (-(-cells * 32 // _THREADS), 1, 1), _THREADS, figures)
+        return normed
+
+
+class Select:
+    """Selects boxes on a CUDA device and brings them to the host; see :func:`ssdcam.ssd.postprocess.postprocess`.
+
+    Args:
+        kernels: for the dtype of the network's output.
+        defaults: float32 ``(N, 4)`` default boxes on the device.
+        spec: the network's.
+    """
+
+    def __init__(self, kernels: Kernels, defaults: Tensor, spec: ModelSpec) -> None:
+        self._kernels = kernels
+        self._defaults = defaults
+        self._spec = spec
+        self._columns: dict[tuple[int, ...], Tensor] = {}
+
+    def __call__(self, locations: Tensor, raw_scores: Tensor, selection: Selection) -> NDArray[np.float32] | None:
+        """What :func:`ssdcam.ssd.postprocess.select_boxes` gives, on the host; None if this is too much for it."""
+        spec, nms = self._spec, selection.nms
+        columns = tuple(selection.columns(spec).tolist())
+        if not 0 < len(columns) < _MOST_CLASSES or nms.after > MOST_CANDIDATES:
+            return None
+        locations, raw_scores = locations.contiguous(), raw_scores.contiguous()
+        batch, num_boxes, num_columns = raw_scores.shape
+        with torch.cuda.device(raw_scores.device):
+            counts = raw_scores.new_zeros((batch, 2), dtype=torch.int32)
+            keys = raw_scores.new_empty((batch, MOST_CANDIDATES), dtype=torch.int64)
+            boxes = raw_scores.new_empty((batch, MOST_CANDIDATES, 4), dtype=torch.float32)
+            found = raw_scores.new_empty((batch, 1 + nms.after, 6), dtype=torch.float32)
+            figures = _Selecting(
+                *(locations, raw_scores, self._defaults, self._on_device(columns), keys, counts, found),
+                *(num_boxes, num_columns, len(columns), spec.background, spec.score_function == "softmax"),
+                *(nms.class_agnostic, min(nms.before, 2**31 - 1), nms.after),
+                *(selection.score, nms.iou, spec.coding.max_log_size, *spec.coding.variances),
+            )  # fmt: skip
+            blocks = -(-num_boxes // _THREADS)
+            self._kernels.launch("find_candidates", (blocks, batch, 1), _THREADS, figures)
+            self._kernels.launch("suppress", (batch, 1, 1), _SUPPRESSING, figures, ctypes.c_void_p(boxes.data_ptr()))
+            return _on_host(found)
+
+    def _on_device(self, columns: tuple[int, ...]) -> Tensor:
+        if columns not in self._columns:
+            self._columns[columns] = torch.tensor(columns, dtype=torch.int32, device=self._defaults.device)
+        return self._columns[columns]
