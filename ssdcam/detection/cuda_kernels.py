@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ MOST_CANDIDATES = 4096
 """Of an image, as ``kernels.cu`` has it."""
 
 _MOST_CLASSES = 2**16
+_MOST_PREPARED = 16
 _VECTOR = 16  # bytes that a thread moves at once
 _THREADS = 256
 _SUPPRESSING = 512  # threads that sort and suppress the candidates of an image
@@ -46,40 +50,25 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels | None:
         return None
 
 
-class _Structure(ctypes.Structure):
-    """A kernel's argument; a field that is a tensor's address."""
-
-    def __init__(self, *values: Any) -> None:
-        super().__init__(*(value.data_ptr() if isinstance(value, Tensor) else value for value in values))
-
-
 def _fields(pointers: str, integers: str, floats: str = "") -> list[tuple[str, Any]]:
     kinds = ((pointers, ctypes.c_void_p), (integers, ctypes.c_int), (floats, ctypes.c_float))
     return [(name, kind) for names, kind in kinds for name in names.split()]
 
 
-class _Pooling(_Structure):
+class _Pooling(ctypes.Structure):
     _fields_ = _fields("input output", "in_height in_width out_height out_width vectors kernel stride padding")
 
 
-class _Norming(_Structure):
+class _Norming(ctypes.Structure):
     _fields_ = _fields("input output scale", "cells vectors")
 
 
-class _Selecting(_Structure):
+class _Selecting(ctypes.Structure):
     _fields_ = _fields(
-        "locations raw_scores defaults columns keys counts found",
+        "locations raw_scores defaults columns keys boxes counts found",
         "num_boxes num_columns num_classes background softmax agnostic before after",
         "score iou max_log_size variance_x variance_y variance_w variance_h",
     )
-
-
-def _on_host(tensor: Tensor) -> NDArray[np.float32]:
-    pinned = torch.empty(tensor.shape, pin_memory=True)
-    pinned.copy_(tensor, non_blocking=True)
-    torch.cuda.current_stream().synchronize()
-    array: NDArray[np.float32] = pinned.numpy()
-    return array
 
 
 class CudaConvolution(nn.Module):
@@ -162,7 +151,7 @@ class Pool(nn.Module):
         shape = (batch, channels, height, width)
         pooled = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         vectors = channels * x.element_size() // _VECTOR
-        figures = _Pooling(x, pooled, *sides, height, width, vectors, kernel, stride, padding)
+        figures = _Pooling(x.data_ptr(), pooled.data_ptr(), *sides, height, width, vectors, kernel, stride, padding)
         self._kernels.launch("max_pool", (-(-width * vectors // _THREADS), height, batch), _THREADS, figures)
         return pooled
 
@@ -187,13 +176,25 @@ class Norm(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         normed = torch.empty_like(x)
         cells, vectors = x.numel() // x.shape[1], x.shape[1] * x.element_size() // _VECTOR
-        figures = _Norming(x, normed, self._scale, cells, vectors)
+        figures = _Norming(x.data_ptr(), normed.data_ptr(), self._scale.data_ptr(), cells, vectors)
         self._kernels.launch("channel_norm", (-(-cells * 32 // _THREADS), 1, 1), _THREADS, figures)
         return normed
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """Memory for the selection from batches of a size, and what the kernels are told."""
+
+    figures: _Selecting
+    tensors: Sequence[Tensor]  # what the figures point to
+    found: Tensor
+    on_host: Tensor
+
+
 class Select:
     """Selects boxes on a CUDA device and brings them to the host; see :func:`ssdcam.ssd.postprocess.postprocess`.
+
+    Safe to use from several threads, in turn.
 
     Args:
         kernels: for the dtype of the network's output.
@@ -205,33 +206,48 @@ class Select:
         self._kernels = kernels
         self._defaults = defaults
         self._spec = spec
-        self._columns: dict[tuple[int, ...], Tensor] = {}
+        self._prepared: dict[tuple[int, Selection], _Prepared] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, locations: Tensor, raw_scores: Tensor, selection: Selection) -> NDArray[np.float32] | None:
-        """What :func:`ssdcam.ssd.postprocess.select_boxes` gives, on the host; None if this is too much for it."""
-        spec, nms = self._spec, selection.nms
-        columns = tuple(selection.columns(spec).tolist())
-        if not 0 < len(columns) < _MOST_CLASSES or nms.after > MOST_CANDIDATES:
+        """What the kernels find, on the host; None if this is too much for them."""
+        if selection.nms.after > MOST_CANDIDATES or len(self._spec.labels) > _MOST_CLASSES:
             return None
         locations, raw_scores = locations.contiguous(), raw_scores.contiguous()
-        batch, num_boxes, num_columns = raw_scores.shape
-        with torch.cuda.device(raw_scores.device):
-            counts = raw_scores.new_zeros((batch, 2), dtype=torch.int32)
-            keys = raw_scores.new_empty((batch, MOST_CANDIDATES), dtype=torch.int64)
-            boxes = raw_scores.new_empty((batch, MOST_CANDIDATES, 4), dtype=torch.float32)
-            found = raw_scores.new_empty((batch, 1 + nms.after, 6), dtype=torch.float32)
-            figures = _Selecting(
-                *(locations, raw_scores, self._defaults, self._on_device(columns), keys, counts, found),
-                *(num_boxes, num_columns, len(columns), spec.background, spec.score_function == "softmax"),
-                *(nms.class_agnostic, min(nms.before, 2**31 - 1), nms.after),
-                *(selection.score, nms.iou, spec.coding.max_log_size, *spec.coding.variances),
-            )  # fmt: skip
-            blocks = -(-num_boxes // _THREADS)
+        batch = len(raw_scores)
+        with self._lock, torch.cuda.device(self._defaults.device):
+            prepared = self._prepared.pop((batch, selection), None)
+            if prepared is None:
+                while len(self._prepared) >= _MOST_PREPARED:  # the one that was not used for longest goes
+                    self._prepared.pop(next(iter(self._prepared)))
+                prepared = self._prepare(batch, selection)
+            self._prepared[batch, selection] = prepared
+            figures = prepared.figures
+            figures.locations, figures.raw_scores = locations.data_ptr(), raw_scores.data_ptr()
+            blocks = -(-len(self._defaults) // _THREADS)
             self._kernels.launch("find_candidates", (blocks, batch, 1), _THREADS, figures)
-            self._kernels.launch("suppress", (batch, 1, 1), _SUPPRESSING, figures, ctypes.c_void_p(boxes.data_ptr()))
-            return _on_host(found)
+            self._kernels.launch("suppress", (batch, 1, 1), _SUPPRESSING, figures)
+            prepared.on_host.copy_(prepared.found, non_blocking=True)
+            _wait()
+            found: NDArray[np.float32] = prepared.on_host.numpy().copy()
+            return found
 
-    def _on_device(self, columns: tuple[int, ...]) -> Tensor:
-        if columns not in self._columns:
-            self._columns[columns] = torch.tensor(columns, dtype=torch.int32, device=self._defaults.device)
-        return self._columns[columns]
+    def _prepare(self, batch: int, selection: Selection) -> _Prepared:
+        spec, nms, device = self._spec, selection.nms, self._defaults.device
+        columns = torch.from_numpy(selection.columns(spec)).to(device, torch.int32)
+        keys = torch.empty(batch, MOST_CANDIDATES, dtype=torch.int64, device=device)
+        boxes = torch.empty(batch, MOST_CANDIDATES, 4, device=device)
+        counts = torch.zeros(batch, 2, dtype=torch.int32, device=device)
+        found = torch.empty(batch, 1 + nms.after, 6, device=device)
+        tensors = self._defaults, columns, keys, boxes, counts, found
+        figures = _Selecting(
+            *(0, 0, *(tensor.data_ptr() for tensor in tensors)),
+            *(len(self._defaults), spec.num_columns, len(columns), spec.background, spec.score_function == "softmax"),
+            *(nms.class_agnostic, min(nms.before, MOST_CANDIDATES), nms.after),
+            *(selection.score, nms.iou, spec.coding.max_log_size, *spec.coding.variances),
+        )
+        return _Prepared(figures, tensors, found, torch.empty(found.shape, pin_memory=device.type == "cuda"))
+
+
+def _wait() -> None:
+    torch.cuda.current_stream().synchronize()

@@ -109,8 +109,9 @@ struct Selecting {
     const Number *raw_scores;  // (B, num_boxes, num_columns)
     const float *defaults;     // (num_boxes, 4), centre-form
     const int *columns;        // (num_classes): those of the scores that are looked at
-    Key *keys;                 // (B, MOST), for what the first kernel tells the second
-    int *counts;               // (B, 2), zeros: candidates of each image; whether some number is none
+    Key *keys;                 // (B, MOST), by which the first kernel tells the second of the candidates
+    float4 *boxes;             // (B, MOST), the second one's
+    int *counts;               // (B, 2), zeros before and after: candidates of each image; whether some number is none
     float *found;              // (B, 1 + after, ROW): a row of how many, and whether that is sure; then a row a box
     int num_boxes, num_columns, num_classes, background, softmax, agnostic, before, after;
     float score, iou, max_log_size, variances[4];
@@ -152,18 +153,19 @@ __device__ inline bool overlap(float4 a, float4 b, float iou) {
 }
 
 // A block sorts, decodes and suppresses the candidates of an image: greedy NMS as it is written.
-extern "C" __global__ void suppress(Selecting s, float4 *boxes) {
+extern "C" __global__ void suppress(Selecting s) {
     __shared__ Key keys[MOST];
     __shared__ unsigned short classes[MOST];
     __shared__ unsigned char alive[MOST];
-    __shared__ int wrong;
+    __shared__ int count, wrong;
     int image = blockIdx.x, first = threadIdx.x, step = blockDim.x;
-    int count = s.counts[2 * image];
     float *found = s.found + (long long)image * (1 + s.after) * ROW;
     if (first == 0) {
-        wrong = count > MOST || s.counts[2 * image + 1];
-        found[0] = 0;
-        found[1] = 0;
+        int *counts = s.counts + 2 * image;
+        count = counts[0];
+        wrong = count > MOST || counts[1];
+        counts[0] = counts[1] = 0;
+        found[0] = found[1] = 0;
     }
     __syncthreads();
     if (wrong) return;
@@ -185,7 +187,7 @@ extern "C" __global__ void suppress(Selecting s, float4 *boxes) {
         }
     __syncthreads();
 
-    boxes += (long long)image * MOST;
+    float4 *boxes = s.boxes + (long long)image * MOST;
     for (int i = first; i < count; i += step) {
         unsigned rank = ~(unsigned)keys[i];
         int box = s.agnostic ? rank / s.num_classes : rank % s.num_boxes;

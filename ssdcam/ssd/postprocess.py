@@ -169,6 +169,8 @@ def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.devic
 
 
 def _unpack(counts: NDArray[np.float32], rows: NDArray[np.float32]) -> host.PackedBoxes:
-    images, places = np.nonzero(np.arange(rows.shape[1]) < counts[:, None])
-    found = rows[images, places]
+    numbers = counts.astype(np.int64)
+    rows = rows[:, : numbers.max()]
+    found = rows[np.arange(rows.shape[1]) < numbers[:, None]]
+    images = np.repeat(np.arange(len(rows)), numbers)
     return host.PackedBoxes(found[:, :4], found[:, 4], found[:, 5].astype(np.int64), images)

@@ -68,7 +68,5 @@ extern "C" {
 void run_max_pool(int *grid, int threads, Pooling *p) { run(grid, threads, [&] { max_pool(*p); }); }
 void run_channel_norm(int *grid, int threads, Norming *n) { run(grid, threads, [&] { channel_norm(*n); }); }
 void run_find_candidates(int *grid, int threads, Selecting *s) { run(grid, threads, [&] { find_candidates(*s); }); }
-void run_suppress(int *grid, int threads, Selecting *s, float4 **boxes) {
-    run(grid, threads, [&] { suppress(*s, *boxes); });
-}
+void run_suppress(int *grid, int threads, Selecting *s) { run(grid, threads, [&] { suppress(*s); }); }
 }
