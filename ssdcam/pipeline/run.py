@@ -252,9 +252,11 @@ class Pipeline:
 
     def _begin(self, frames: list[Frame]) -> _Begun:
         detector = self.detector
+        # A GPU prepares for each size of batch anew, which takes longer than the pictures that are not there.
+        rows = len(frames) if detector.engine.device == "cpu" else self._batch
         with self.timing.stage("preprocess"):
-            batch = np.empty((len(frames), *detector.spec.input_size, 3), np.uint8)
-            for slot, frame in zip(batch, frames, strict=True):
+            batch = np.empty((rows, *detector.spec.input_size, 3), np.uint8)
+            for slot, frame in zip(batch, frames, strict=False):
                 frame.resize_into(slot)
         if self._drawn:  # what they were made of is memory that nobody needs any more
             frames = [self._to_draw_on(frame) for frame in frames]
@@ -264,9 +266,9 @@ class Pipeline:
     def _finish(self, begun: _Begun) -> bool:
         """Pass a batch on; False if the run was stopped instead."""
         with self.timing.stage("inference"):
-            raw = begun.raw()
+            locations, raw_scores = (part[: len(begun.frames)] for part in begun.raw())
         with self.timing.stage("postprocess"):
-            found = begun.detector.decode(raw, [frame.size for frame in begun.frames])
+            found = begun.detector.decode((locations, raw_scores), [frame.size for frame in begun.frames])
         return all(self._results.put(Result(*each)) for each in zip(begun.frames, found, strict=True))
 
     def _write(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssdcam.detections import Detections
 from ssdcam.errors import SourceError, UnavailableError
 from ssdcam.media.planar import PlanarPicture
 from ssdcam.media.sources import FileSource
@@ -107,6 +108,22 @@ def test_a_result_does_not_wait_for_the_next_frame(live: bool) -> None:
     pipeline = run_to_end(source, [sink], batch=4)
     assert pipeline.failure is None
     assert sink.frames == list(range(8))
+
+
+def test_a_gpu_is_given_batches_of_one_size() -> None:
+    """The last one, and those that the source is too slow for, are filled up; what is found is what a CPU finds."""
+    found: dict[str, list[Detections]] = {}
+    for device in ("cpu", "cuda"):
+        detector = stub_detector(sleep=0.01)
+        detector.engine.device = device  # type: ignore[misc]
+        results = found[device] = []
+        sink = ListSink(gate=lambda result, results=results: results.append(result.detections))  # type: ignore[misc]
+        source = ListedSource(30, gate=lambda index: time.sleep(0.02 if index in (9, 10) else 0))
+        assert run_to_end(source, [sink], detector, batch=4).failure is None
+        assert sink.frames == list(range(30))
+        assert (set(batches_of(detector)) == {4}) == (device == "cuda")
+    for ours, theirs in zip(*found.values(), strict=True):
+        np.testing.assert_array_equal(ours.boxes, theirs.boxes)
 
 
 def test_live_frames_are_never_batched() -> None:
