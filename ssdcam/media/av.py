@@ -23,7 +23,7 @@ try:
 except ImportError as error:
     raise UnavailableError(f"video files need opencv-python and av (PyAV): {error}") from error
 
-__all__ = ["Packet", "av", "open_encoder", "reason"]
+__all__ = ["Packet", "av", "open_encoder", "open_to_read", "reason"]
 
 # Of sched_setscheduler(2): SCHED_FIFO and SCHED_RR, which Python has on Linux only.
 _REAL_TIME = (1, 2)
@@ -34,6 +34,21 @@ if TYPE_CHECKING:
     Packet: TypeAlias = av.Packet[Any]
 else:
     Packet = av.Packet
+
+
+# Texts in a file, such as its title, need not be in UTF-8. From PyAV 19 on, that is no error to it.
+_ANY_TEXT: dict[str, Any] = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "replace"}
+
+
+def open_to_read(url: str, **options: Any) -> av.container.InputContainer:
+    """Open a file, as ``file:PATH``, or a stream, whatever the letters in its texts are; options as PyAV has them.
+
+    Raises:
+        av.FFmpegError: it cannot be read.
+        OSError: as from any file.
+    """
+    container: av.container.InputContainer = av.open(url, "r", **options, **_ANY_TEXT)
+    return container
 
 
 def reason(error: Exception) -> str:

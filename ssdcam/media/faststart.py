@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from ssdcam.media.av import av
+from ssdcam.media.av import av, open_to_read
 from ssdcam.media.containers import TICKS
 
 
@@ -43,7 +43,7 @@ def make_plain(path: Path, format_name: str, frame_time: Fraction) -> None:
 def _remux(source: Path, target: Path, format_name: str, frame_time: Fraction) -> None:
     options = {"movflags": "faststart", "movie_timescale": str(TICKS)}
     with (
-        av.open(f"file:{source}", "r") as given,
+        open_to_read(f"file:{source}") as given,
         av.open(f"file:{target}", "w", format=format_name, container_options=options) as made,
     ):
         if "comment" in given.metadata:

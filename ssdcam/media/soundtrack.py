@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ssdcam.media.av import Packet, av, reason
+from ssdcam.media.av import Packet, av, open_to_read, reason
 from ssdcam.media.containers import Container
 
 _BITS_A_CHANNEL = 96_000  # transparent in AAC, Opus and nearly so in MP3
@@ -54,7 +54,7 @@ def open_soundtrack(
         container.close()
         return None
     stream = container.streams.audio[0]
-    if stream.codec_context is None or stream.time_base is None:
+    if stream.codec_context is None or not stream.time_base:
         warn(f"{source}: its sound is left out, for its kind is unknown")
         container.close()
         return None
@@ -68,14 +68,14 @@ def open_soundtrack(
 
 
 def _open_at(source: Path, seconds: float) -> av.container.InputContainer:
-    container = av.open(f"file:{source}", "r", metadata_errors="replace")
+    container = open_to_read(f"file:{source}")
     if seconds <= (container.start_time or 0) / av.time_base:
         return container
     try:
         container.seek(int(seconds * av.time_base))
     except av.FFmpegError:  # it cannot be sought in, and may be anywhere now: read it from its beginning
         container.close()
-        container = av.open(f"file:{source}", "r", metadata_errors="replace")
+        container = open_to_read(f"file:{source}")
     return container
 
 

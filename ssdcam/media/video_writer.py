@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ssdcam.errors import VideoError, WrongUsageError
 from ssdcam.files import same_file
-from ssdcam.media.av import Packet, av, open_encoder, reason
+from ssdcam.media.av import Packet, av, open_encoder, open_to_read, reason
 from ssdcam.media.containers import CODECS, Container, check_output, container_of
 from ssdcam.media.faststart import cut_to_fragments, make_plain
 from ssdcam.media.frame import Picture
@@ -376,7 +376,7 @@ class VideoWriter:
 def read_comment(path: Path) -> str:
     """The comment in a video file; empty where there is none, or no video file."""
     try:
-        with av.open(f"file:{path}", metadata_errors="replace") as container:
+        with open_to_read(f"file:{path}") as container:
             # Matroska's are called COMMENT.
             return next((text for name, text in container.metadata.items() if name.lower() == "comment"), "")
     except (av.FFmpegError, OSError):

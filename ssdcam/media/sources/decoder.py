@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdcam.errors import SourceError
-from ssdcam.media.av import Packet, av, reason
+from ssdcam.media.av import Packet, av, open_to_read, reason
 from ssdcam.media.sources.decoded import DecodedPicture, can_be_resized, colours_of
 
 _TURNS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
@@ -92,7 +92,7 @@ class Decoder:
         self.name = name
         self._retries = _DEMUX_RETRIES if persistent else 0
         try:
-            self.container = av.open(url, timeout=timeout, options=dict(options or {}))
+            self.container = open_to_read(url, timeout=timeout, options=dict(options or {}))
         except (av.error.FFmpegError, ValueError) as error:
             # The original error would show the URL, password and all, in a traceback.
             raise SourceError(f"{name}: {_why(error)}") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from ssdcam.errors import SourceError, WrongUsageError
-from ssdcam.media.av import av
+from ssdcam.media.av import av, open_to_read
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.decoder import Decoder
 from ssdcam.media.sources.source import Source
@@ -276,7 +276,7 @@ def _earliest(decoder: Decoder) -> float:
 def _times_before(path: Path, decoder: Decoder, start: float) -> list[int]:
     """When the frames before a time are shown, in order. Costs the reading of the file that far, but no decoding."""
     times = []
-    with av.open(f"file:{path}") as container:
+    with open_to_read(f"file:{path}") as container:
         for packet in container.demux(container.streams[decoder.stream.index]):
             if packet.dts is not None and decoder.seconds(packet.dts) >= start:
                 break  # whatever is decoded later is shown later

@@ -13,6 +13,7 @@ from ssdcam.errors import SourceError
 from ssdcam.media.av import av
 from ssdcam.media.sources import FileSource
 from ssdcam.media.sources.whole import is_cut_short
+from ssdcam.media.video_writer import VideoWriter
 
 from .videos import decoded_times, make_video, number_of, numbered, packets_of, spoil
 
@@ -30,6 +31,29 @@ def test_a_real_damaged_video(videos_folder, read_all):
     assert [round(f.pts, 3) for f in frames] == [n / 10 for n in range(50) if n != 30]
     assert [f.index for f in frames] == list(range(49))
     assert str(error) == f"{path}: damaged: 1 of 50 frames could not be decoded"
+
+
+@pytest.mark.parametrize("kind", ["avi", "mkv", "mp4"])
+def test_a_title_in_other_letters_than_utf_8_is_no_damage(kind, tmp_path, read_all):
+    """As old Windows programs wrote them: the video is read, from its middle too, and its sound is copied."""
+    title = "Málaga é"
+    path = make_video(tmp_path / f"x.{kind}", range(30), b_frames=0, sound_from=0, title="X" * len(title))
+    content = path.read_bytes()
+    assert b"X" * len(title) in content
+    path.write_bytes(content.replace(b"X" * len(title), title.encode("latin-1")))
+    assert numbers(read_all(FileSource(path))[0]) == list(range(30))
+    frames, error = read_all(FileSource(path, start=0.5))
+    assert error is None
+    assert numbers(frames) == list(range(30))[-len(frames) :]
+    assert frames[0].pts == pytest.approx(0.5, abs=0.02)
+    with (
+        FileSource(path) as source,
+        VideoWriter(tmp_path / "out.mp4", width=96, height=72, rate=source.rate, audio_from=path) as writer,
+    ):
+        while frame := source.read():
+            writer.write(frame.image, frame.pts)
+    with av.open(tmp_path / "out.mp4") as out:
+        assert len(out.streams.audio) == 1
 
 
 @pytest.mark.parametrize("broken", [[0], [7], [10, 11, 12], [28], [29], [3, 28]], ids=str)

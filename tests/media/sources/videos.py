@@ -44,9 +44,11 @@ def make_video(
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     sound_from: float | None = None,
+    title: str = "",
 ) -> Path:
     """Write a video whose nth picture shows n at ``times[n] * time_base`` seconds; with silence, if asked for."""
     with av.open(path, "w", options=container_options or {}) as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=rate, options={"crf": "18", **(options or {})})
         stream.width, stream.height = size
         stream.pix_fmt = pixels
