@@ -146,8 +146,7 @@ WITHOUT_TORCH = [
     for name in MODULES
     if (
         name.startswith(("ssdcam.checkpoints", "ssdcam.records", "ssdcam.detection"))
-        and name
-        not in {f"ssdcam.detection.{own}" for own in ("torch_engine", "cuda_graphs", "cuda_kernels", "fusing", "nvrtc")}
+        and name not in {f"ssdcam.detection.{own}" for own in IN_TORCH}
     )
     or name
     in {

@@ -21,6 +21,7 @@ MOST_SIZES = 8
 """Sizes of batches that are recorded; each holds its own memory for what is computed on the way."""
 
 _WARM_UP = 3
+_RECORDING = threading.Lock()  # torch records one at a time in a process
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class _Recording:
     pinned: Tensor
     pixels: Tensor
     uploaded: Any  # torch.cuda.Event, which torch types as nothing
+    read: Any  # likewise
     graph: torch.cuda.CUDAGraph
     outputs: tuple[Tensor, Tensor]
 
@@ -57,12 +59,14 @@ class GraphedNetwork:
             if recording is None:
                 recording = self._recordings[batch.shape] = self._record(batch)
             recording.uploaded.synchronize()  # the batch before this one has left the pinned memory
+            torch.cuda.current_stream().wait_event(recording.read)  # and its outputs were copied, on whatever stream
             recording.pinned.numpy()[...] = batch
             recording.pixels.copy_(recording.pinned, non_blocking=True)
             recording.uploaded.record()
             recording.graph.replay()
             # The next replay writes over them.
             locations, raw_scores = (part.clone(memory_format=torch.contiguous_format) for part in recording.outputs)
+            recording.read.record()
             return locations, raw_scores
 
     def _record(self, batch: NDArray[np.uint8]) -> _Recording:
@@ -77,7 +81,9 @@ class GraphedNetwork:
                     self._network(pixels)
             torch.cuda.current_stream().wait_stream(aside)
             graph = torch.cuda.CUDAGraph()
-            # Other threads may use the device meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            # Other threads may use the device meanwhile. The stream is said, as torch's own is of the first device that
+            # it recorded on.
+            with _RECORDING, torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
                 outputs = self._network(pixels)
-        return _Recording(pinned, pixels, torch.cuda.Event(), graph, outputs)  # type: ignore[no-untyped-call]
+        uploaded, read = torch.cuda.Event(), torch.cuda.Event()  # type: ignore[no-untyped-call]
+        return _Recording(pinned, pixels, uploaded, read, graph, outputs)

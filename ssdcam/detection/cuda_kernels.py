@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -41,8 +42,8 @@ def kernels_for(device: torch.device, dtype: torch.dtype) -> Kernels | None:
 
     They need a GPU of compute capability 8.0 (Ampere) and NVRTC.
     """
-    source = Path(__file__).with_name("kernels.cu").read_text("utf-8")
     try:
+        source = Path(__file__).with_name("kernels.cu").read_text("utf-8")
         # Not fused, sums and products round as they do on the host: boxes that barely overlap fare the same.
         return Kernels(source, device, "--fmad=false", f"-D{_NAMES[dtype]}")
     except (OSError, RuntimeError, AttributeError) as error:
@@ -72,17 +73,25 @@ class _Selecting(ctypes.Structure):
 
 
 class CudaConvolution(nn.Module):
-    """A convolution, its bias and a ReLU, in one by cuDNN."""
+    """A convolution, its bias and a ReLU, in one by cuDNN where it can."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         self._weight, self._bias = convolution.weight.detach(), convolution.bias
         self._rest = convolution.stride, convolution.padding, convolution.dilation, convolution.groups
+        self._runs = True
 
     def forward(self, x: Tensor) -> Tensor:
         """As the convolution's, and not negative."""
-        result: Tensor = torch.cudnn_convolution_relu(x, self._weight, self._bias, *self._rest)  # type: ignore[arg-type]
-        return result
+        if self._runs:
+            try:
+                return torch.cudnn_convolution_relu(x, self._weight, self._bias, *self._rest)  # type: ignore[arg-type]
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # an older GPU, or a size that cuDNN has nothing for
+                _log.debug("a convolution and its ReLU: %s", error)
+                self._runs = False
+        return F.relu(F.conv2d(x, self._weight, self._bias, *self._rest), inplace=True)  # type: ignore[arg-type]
 
 
 class JointHeads(nn.Module):
@@ -128,6 +137,11 @@ def _joined(loc: nn.Module, conf: nn.Module, columns: int) -> nn.Conv2d:
     return joined.eval()
 
 
+def fits(channels: int, dtype: torch.dtype) -> bool:
+    """Whether a cell's channels are whole vectors, as the kernels take them."""
+    return channels * dtype.itemsize % _VECTOR == 0
+
+
 class Pool(nn.Module):
     """Max pooling, channels-last: torch's own takes a quarter of SSD300's time.
 
@@ -143,8 +157,10 @@ class Pool(nn.Module):
         self._ceil_mode = ceil_mode
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, H, W)``, channels-last, C a multiple of 8, to ``(B, C, H', W')``."""
+        """``(B, C, H, W)`` to ``(B, C, H', W')``, channels-last."""
         kernel, stride, padding = self._figures
+        if not fits(x.shape[1], x.dtype):
+            return F.max_pool2d(x, *self._figures, ceil_mode=self._ceil_mode)
         x = x.contiguous(memory_format=torch.channels_last)
         batch, channels, *sides = x.shape
         height, width = (self._side(side) for side in sides)
@@ -172,7 +188,7 @@ class Norm(nn.Module):
         self._scale = norm.weight.detach().contiguous()
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, C, H, W)``, channels-last, C a multiple of 8."""
+        """``(B, C, H, W)`` in and out, channels-last; C has to fit."""
         x = x.contiguous(memory_format=torch.channels_last)
         normed = torch.empty_like(x)
         cells, vectors = x.numel() // x.shape[1], x.shape[1] * x.element_size() // _VECTOR
@@ -187,6 +203,7 @@ class _Prepared:
 
     figures: _Selecting
     tensors: Sequence[Tensor]  # what the figures point to
+    counts: Tensor
     found: Tensor
     on_host: Tensor
 
@@ -222,6 +239,8 @@ class Select:
                     self._prepared.pop(next(iter(self._prepared)))
                 prepared = self._prepare(batch, selection)
             self._prepared[batch, selection] = prepared
+            # A call before may have been interrupted. And this is what binds the device's context to a new thread.
+            prepared.counts.zero_()
             figures = prepared.figures
             figures.locations, figures.raw_scores = locations.data_ptr(), raw_scores.data_ptr()
             blocks = -(-len(self._defaults) // _THREADS)
@@ -237,7 +256,7 @@ class Select:
         columns = torch.from_numpy(selection.columns(spec)).to(device, torch.int32)
         keys = torch.empty(batch, MOST_CANDIDATES, dtype=torch.int64, device=device)
         boxes = torch.empty(batch, MOST_CANDIDATES, 4, device=device)
-        counts = torch.zeros(batch, 2, dtype=torch.int32, device=device)
+        counts = torch.empty(batch, 2, dtype=torch.int32, device=device)
         found = torch.empty(batch, 1 + nms.after, 6, device=device)
         tensors = self._defaults, columns, keys, boxes, counts, found
         figures = _Selecting(
@@ -246,7 +265,8 @@ class Select:
             *(nms.class_agnostic, min(nms.before, MOST_CANDIDATES), nms.after),
             *(selection.score, nms.iou, spec.coding.max_log_size, *spec.coding.variances),
         )
-        return _Prepared(figures, tensors, found, torch.empty(found.shape, pin_memory=device.type == "cuda"))
+        on_host = torch.empty(found.shape, pin_memory=device.type == "cuda")
+        return _Prepared(figures, tensors, counts, found, on_host)
 
 
 def _wait() -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ssdcam.detection.cuda_kernels import CudaConvolution, JointHeads, Norm, Pool, kernels_for
+from ssdcam.detection.cuda_kernels import CudaConvolution, JointHeads, Norm, Pool, fits, kernels_for
 from ssdcam.detection.nvrtc import Kernels
 from ssdcam.ssd.backbones.mobilenet_v1 import SameConv2d, same_padding
 from ssdcam.ssd.backbones.vgg import ChannelNorm
@@ -113,7 +113,7 @@ def _fuse_for_cuda(network: nn.Module, device: torch.device, dtype: torch.dtype)
         return CudaConvolution(plain) if known and activation == _RELU else None
 
     def other(node: fx.Node, module: nn.Module | None) -> nn.Module | None:
-        if kernels and isinstance(module, ChannelNorm):
+        if kernels and isinstance(module, ChannelNorm) and fits(module.weight.numel(), dtype):
             return Norm(kernels, module)
         if kernels and isinstance(module, nn.MaxPool2d):
             return _pool(kernels, node.args[0], **{name: getattr(module, name) for name in module.__constants__})
@@ -173,9 +173,8 @@ def _activation(node: fx.Node, modules: dict[str, nn.Module]) -> _Activation:
 
 
 def _can_fuse(device: torch.device, dtype: torch.dtype) -> bool:
-    if device.type == "cuda":
-        # AMD's has no such operator.
-        return torch.backends.cudnn.is_available() and hasattr(torch, "cudnn_convolution_relu")  # type: ignore[no-untyped-call]
+    if device.type == "cuda":  # as torch calls AMD's GPUs, too, whose library has no such convolution
+        return bool(torch.version.cuda and torch.backends.cudnn.is_available())  # type: ignore[no-untyped-call]
     return (
         device.type == "cpu"
         and platform.machine().lower() in ("x86_64", "amd64")

@@ -111,7 +111,7 @@ struct Selecting {
     const int *columns;        // (num_classes): those of the scores that are looked at
     Key *keys;                 // (B, MOST), by which the first kernel tells the second of the candidates
     float4 *boxes;             // (B, MOST), the second one's
-    int *counts;               // (B, 2), zeros before and after: candidates of each image; whether some number is none
+    int *counts;               // (B, 2), zeros: candidates of each image; whether some number is none
     float *found;              // (B, 1 + after, ROW): a row of how many, and whether that is sure; then a row a box
     int num_boxes, num_columns, num_classes, background, softmax, agnostic, before, after;
     float score, iou, max_log_size, variances[4];
@@ -161,10 +161,8 @@ extern "C" __global__ void suppress(Selecting s) {
     int image = blockIdx.x, first = threadIdx.x, step = blockDim.x;
     float *found = s.found + (long long)image * (1 + s.after) * ROW;
     if (first == 0) {
-        int *counts = s.counts + 2 * image;
-        count = counts[0];
-        wrong = count > MOST || counts[1];
-        counts[0] = counts[1] = 0;
+        count = s.counts[2 * image];
+        wrong = count > MOST || s.counts[2 * image + 1];
         found[0] = found[1] = 0;
     }
     __syncthreads();

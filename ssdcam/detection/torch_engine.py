@@ -91,6 +91,8 @@ class TorchEngine:
             torch.set_num_threads(threads)
         self._device = find_device(device)
         self.device = str(self._device)
+        if self.device == "cuda":  # which one that is depends on the thread
+            self._device = torch.device("cuda", torch.cuda.current_device())
         if precision not in get_args(Precision):
             raise WrongUsageError(f"precision {precision!r} is none of {', '.join(get_args(Precision))}")
         self.precision = _fastest(self._device) if precision == "auto" else precision

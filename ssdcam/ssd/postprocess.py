@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ ROUNDS = 16
 
 _RANKS = 2**32 - 1  # more than there are pairs of default box and class
 
-First = Callable[[Tensor, Tensor, Selection], NDArray[np.float32] | None]
+Selector = Callable[[Tensor, Tensor, Selection], NDArray[np.float32] | None]
 
 
 def postprocess(
@@ -44,7 +45,7 @@ def postprocess(
     defaults: Tensor,
     spec: ModelSpec,
     selection: Selection,
-    first: First | None = None,
+    selector: Selector | None = None,
 ) -> host.PackedBoxes:
     """Score, threshold, decode, clip, suppress.
 
@@ -54,9 +55,9 @@ def postprocess(
         defaults: float32 ``(N, 4)`` default boxes on the same device.
         spec: coder, score function and columns.
         selection: threshold, NMS figures, classes.
-        first: what a device has of its own for this. It gives, on the host, ``(B, 1 + after, 6)``: of each image a row
-            of how many boxes were found and whether that is sure, and a row a box, ``x1, y1, x2, y2, score, class id``;
-            or None.
+        selector: a way of the device's own to do this. It gives None, or ``(B, 1 + after, 6)`` on the host: of an image
+            a row of how many boxes were found and whether that is sure, and a row a box, ``x1, y1, x2, y2, score,
+            class id``.
 
     Returns:
         The boxes of the batch, on the host.
@@ -65,16 +66,16 @@ def postprocess(
         CheckpointError: the network's output is infinite or no numbers.
     """
     if len(locations) and len(selection.columns(spec)):
-        packed = first(locations, raw_scores, selection) if first else None
+        packed = selector(locations, raw_scores, selection) if selector else None
         if not _sure(packed) and selection.nms.after * CROWD <= MOST:
             packed = _select(locations, raw_scores, defaults, spec, selection).cpu().numpy()
-        if packed is not None and _sure(packed):
+        if _sure(packed):
             return _unpack(packed[:, 0, 0], packed[:, 1:])
     located, raw, boxes = (tensor.float().cpu().numpy() for tensor in (locations, raw_scores, defaults))
     return host.postprocess(located, raw, boxes, spec, selection)
 
 
-def _sure(packed: NDArray[np.float32] | None) -> bool:
+def _sure(packed: NDArray[np.float32] | None) -> TypeGuard[NDArray[np.float32]]:
     return packed is not None and bool(packed[:, 0, 1].all())
 
 

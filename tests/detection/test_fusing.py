@@ -109,6 +109,7 @@ def test_steps_of_several_passes_are_one_on_cuda(name: str, monkeypatch: pytest.
 
     monkeypatch.setattr(torch, "cudnn_convolution_relu", convolve)
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(fusing, "kernels_for", lambda device, dtype: "some")
     monkeypatch.setattr(fusing, "Pool", Pool)
     monkeypatch.setattr(fusing, "Norm", Norm)
