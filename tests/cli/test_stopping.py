@@ -331,7 +331,7 @@ console.log.error("at last")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="terminals as POSIX has them")
-@pytest.mark.parametrize("command", ["video", "train"])
+@pytest.mark.parametrize("command", ["video", pytest.param("train", marks=pytest.mark.slow)])
 def test_a_terminal_that_is_gone_stops_a_run(tmp_path: Path, tiny_model: Path, command: str) -> None:
     """Its window is closed: the run hears of it, and nothing that it still says can be written any more."""
     import fcntl

@@ -85,6 +85,7 @@ def test_train_from_a_checkpoint_and_again(data: Path, model: Path, tmp_path: Pa
     assert "lr was 0.0001, not 0.5" in one_line(other.stderr)
 
 
+@pytest.mark.slow
 def test_train_from_another_code_bases_checkpoint(data: Path, tmp_path: Path) -> None:
     faces = save_faces(tmp_path / "faces.pth")
     quick = (*QUICK, "--epochs", "1")

@@ -632,7 +632,7 @@ def test_resume_after_a_kill(tmp_path: Path) -> None:
     assert run(*command).stdout == "3 of 3 already done\n", "a third run has nothing left to do"
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize("suffix", [".mp4", *(pytest.param(one, marks=pytest.mark.slow) for one in (".mkv", ".avi"))])
 def test_resume_notices_other_options(tmp_path: Path, clip: Path, suffix: str) -> None:
     source = shutil.copy(clip, tmp_path / f"in{suffix}")
     out = tmp_path / "out" / source.name

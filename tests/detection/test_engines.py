@@ -146,7 +146,10 @@ def test_wrong_usage(here, name, device, precision, complaint):
 
 @pytest.mark.parametrize(
     ("hidden", "expected"),
-    [(("openvino",), "onnxruntime"), (("openvino", "onnxruntime"), "torch")],
+    [
+        pytest.param(("openvino",), "onnxruntime", marks=pytest.mark.slow),  # PyTorch takes seconds to write its file
+        (("openvino", "onnxruntime"), "torch"),
+    ],
 )
 def test_auto_with_packages_hidden(hidden, expected, tiny_model, tmp_path):
     for package in ("openvino", "onnxruntime", "onnxscript"):

@@ -19,7 +19,7 @@ from ssdcam.detection.fusing import fused
 from ssdcam.detection.torch_engine import load_network
 from ssdcam.ssd.architectures import ARCHITECTURES, architecture, new_spec
 
-LARGE = frozenset({"ssd512-vgg16", "ssd300-resnet50"})
+LARGE = frozenset({"ssd300-vgg16", "ssd512-vgg16", "ssd300-resnet50"})
 CPU = torch.device("cpu")
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -28,7 +28,7 @@ from ..cli.running import INSTALLED, one_line, run
 NEEDED = {"openvino": ["openvino"], "onnxruntime": ["onnxruntime", "onnxscript"]}
 
 
-@pytest.fixture(params=NEEDED)
+@pytest.fixture(params=["openvino", pytest.param("onnxruntime", marks=pytest.mark.slow)])
 def name(request: pytest.FixtureRequest) -> str:
     for package in [*NEEDED[request.param], "nncf"]:
         pytest.importorskip(package, reason=f"needs {package}: pip install 'ssdcam[{request.param},int8]'")

@@ -116,6 +116,7 @@ def hundred(shared):
     return dataset, [detector.detect(read_picture(sample)) for sample in dataset.samples]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_name", ["onnx", "openvino"])
 def test_a_hundred_photos(format_name, embedded_files, hundred):
     """The same detections as torch's, and the same mAP by the same evaluation."""

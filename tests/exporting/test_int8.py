@@ -29,7 +29,8 @@ from .runtimes import SUFFIXES, detections, open_file, read_facts, to_input
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("openvino", "onnx")}
 
 
-@pytest.fixture(scope="module", params=NEEDS)
+# PyTorch and NNCF take long for ONNX; what is done with its int8 in the engine is tested in tests/detection.
+@pytest.fixture(scope="module", params=["openvino", pytest.param("onnx", marks=pytest.mark.slow)])
 def format_name(request: pytest.FixtureRequest) -> str:
     for package in [*NEEDS[request.param], "nncf"]:
         pytest.importorskip(package, reason="needs a runtime and NNCF: pip install 'ssdcam[onnx,openvino,int8]'")

@@ -100,7 +100,9 @@ def operations(name: str, forks: Forks, folder: Path) -> int:
     return forks.run(*words(name, str(out)), folder=folder).operations
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize(
+    "name", [name if name != "train" else pytest.param(name, marks=pytest.mark.slow) for name in WRITERS]
+)
 def test_killed_at_an_operation_on_a_file(name: str, forks: Forks, furnished: Path, count: Count) -> None:
     every = range(operations(name, forks, furnished))
     assert every

@@ -149,7 +149,7 @@ def test_a_source_that_fails_and_comes_back(frames: int, tmp_path: Path, count: 
 
 
 @pytest.mark.usefixtures("nothing_left")
-@pytest.mark.parametrize("runs", [25, pytest.param(1_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [15, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_many_videos_in_one_process(runs: int, tmp_path: Path, count: Count) -> None:
     film = make_video(tmp_path / "film.mp4", range(8), size=(64, 48))
     broken = tmp_path / "broken.mp4"

@@ -281,7 +281,9 @@ def test_a_large_picture_fits_the_screen(watch: Callable[..., Watched], tmp_path
     assert watched.end()[0] == 0
 
 
-@pytest.mark.parametrize("command", [("video", "--show"), ("webcam",)], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command", [("video", "--show"), pytest.param(("webcam",), marks=pytest.mark.slow)], ids=lambda command: command[0]
+)
 def test_a_slow_window_takes_nothing_from_the_file(screen: str, tmp_path: Path, command: tuple[str, ...]) -> None:
     """A window that takes two seconds for a picture; every frame of a file is recorded all the same."""
     source, out = make_video(tmp_path / "clip.mp4", range(90)), tmp_path / "out.mp4"

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 
 import psutil
+import pytest
 
 from ssdcam.media.video_writer import VideoWriter
 from ssdcam.pipeline.run import Result
@@ -21,6 +22,7 @@ FRAMES, WARM = 20_000, 500
 FLAT = 20 * 2**20
 
 
+@pytest.mark.slow
 def test_twenty_thousand_frames_take_no_more_memory_than_five_hundred(tmp_path: Path) -> None:
     memory: list[int] = []
     process = psutil.Process()

@@ -37,7 +37,12 @@ print(status("VmHWM") - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of a process")
 @pytest.mark.parametrize(
-    ("name", "frozen"), [("ssd300-mobilenet-v1", 0), ("ssd300-mobilenet-v1", 6), ("ssdlite320-mobilenet-v3-large", 0)]
+    ("name", "frozen"),
+    [
+        pytest.param("ssd300-mobilenet-v1", 0, marks=pytest.mark.slow),
+        ("ssd300-mobilenet-v1", 6),
+        pytest.param("ssdlite320-mobilenet-v3-large", 0, marks=pytest.mark.slow),
+    ],
 )
 def test_a_step_takes_more_but_not_far_more(name: str, frozen: int) -> None:
     arguments = [sys.executable, "-c", STEP, name, str(frozen)]

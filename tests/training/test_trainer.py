@@ -69,7 +69,9 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in ("adamw", "sgd") else pytest.param(kind, marks=pytest.mark.slow) for kind in RUNS]
+)
 def test_stopped_and_resumed_is_the_same_run(kind, tmp_path, photos):
     settings = quick(epochs=3, save_seconds=0, **RUNS[kind])
     whole = trained(tmp_path / "whole", photos, settings)
@@ -88,6 +90,7 @@ def test_stopped_and_resumed_is_the_same_run(kind, tmp_path, photos):
     assert rows[0] == rows[1]
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_the_same_run(tmp_path):
     """SIGKILL at a moment that a die decides, perhaps in the middle of saving, as often as it takes."""
     draw(tmp_path / "photos", 10)
