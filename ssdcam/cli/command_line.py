@@ -114,6 +114,9 @@ def run(arguments: list[str]) -> int:
         if isinstance(error, OSError) and error.strerror:  # what was not foreseen where the file is used
             where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
             return _failed(error, 1, f"{where}{error.strerror}")
+        if code := stopping.code():  # a library made an error of the stop, as torch's exporter does
+            console.log.debug("stopped", exc_info=error)
+            return code
         return _failed(error, 1, _unforeseen(error))
     return 0
 

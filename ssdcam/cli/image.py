@@ -60,11 +60,13 @@ def command(
     """
     from ssdcam.media.crops import CropFolder
     from ssdcam.media.drawing import Style, draw_detections
-    from ssdcam.media.images import PictureFolder, find_pictures
+    from ssdcam.media.images import SUFFIXES, PictureFolder, find_pictures
     from ssdcam.media.surface import BgrSurface
     from ssdcam.records import Record, open_records, to_line
 
     outputs.refuse_addresses(paths, "is an address, not a file: save the picture first")
+    if output and output.suffix.lower() in SUFFIXES and not output.is_dir():
+        raise WrongUsageError(f"-o {output}: is the folder for the pictures with boxes, so leave {output.suffix} away")
     pictures: Iterable[Picture | ImageError] = find_pictures(_arguments(paths))
     folder = PictureFolder(output, overwrite=yes) if output else None
     existing = outputs.check_files(
@@ -119,6 +121,8 @@ def command(
             objects += len(record.detections)
             if show and not _show(image):
                 break
+        if not done and not failed:
+            console.log.warning("standard input named no picture")
         if failed:  # inside, for who writes records to know
             raise click.exceptions.Exit(1)
 

@@ -75,10 +75,12 @@ def command(
     from ssdcam.media.crops import CropFolder
     from ssdcam.media.drawing import Style
     from ssdcam.media.outputs import check_targets
+    from ssdcam.media.sources.file import check_range
     from ssdcam.media.video_outputs import plan_videos
     from ssdcam.pipeline.run import default_batch
     from ssdcam.pipeline.timing import Timing
 
+    check_range(start, end, stride, max_frames)
     videos, failed = _find(inputs)
     if not videos:
         raise click.exceptions.Exit(1)
@@ -178,8 +180,11 @@ def _stopped(job: VideoJob | None, done: Sequence[VideoJob], records: bool) -> s
     """A line about the video in which a run was stopped, or that was the last one, if it was stopped."""
     if job is None:
         return ""
-    advice = "; --resume goes on with what is left" if job.in_folder and not records else ""
-    return console.printable(f"stopped {'after' if job in done else 'in'} {job.path}{advice}")
+    if job in done:
+        how, advice = "after", "--resume goes on with what is left"
+    else:
+        how, advice = "in", "--resume begins it anew and leaves alone what is done"
+    return console.printable(f"stopped {how} {job.path}{f'; {advice}' if job.in_folder and not records else ''}")
 
 
 def _no_still(found: Picture | ImageError) -> Picture | ImageError:
@@ -209,7 +214,7 @@ def _tell_of_cut_off(jobs: Sequence[VideoJob]) -> None:
     """Say which outputs an earlier run was killed at, before a new one begins from the start."""
     for job in jobs:
         if job.cut_off:
-            advice = "; --resume goes on with what is left" if job.in_folder else ""
+            advice = "; --resume begins it anew and leaves alone what is done" if job.in_folder else ""
             console.log.warning("%s: an earlier run was cut off while it wrote this%s", job.target, advice)
 
 

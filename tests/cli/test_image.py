@@ -386,6 +386,18 @@ class TestPaths:
         assert (run.code, run.out) == (2, "")
         assert run.complaints == ["error: standard input holds zero bytes: - reads paths from there, a line each"]
 
+    def test_no_path_on_stdin_is_told_of(self, tree: Path, image: ImageCommand) -> None:
+        run = image("-", "--json", cwd=tree, stdin=b"\n")
+        assert (run.code, run.out, run.complaints) == (0, "", ["warning: standard input named no picture"])
+
+    def test_a_file_is_no_folder_for_annotated_copies(self, tree: Path, image: ImageCommand) -> None:
+        run = image("one.jpg", "-o", "result.JPG", cwd=tree)
+        assert run.code == 2
+        assert run.complaints == ["error: -o result.JPG: is the folder for the pictures with boxes, so leave .JPG away"]
+        assert not (tree / "result.JPG").exists()
+        (tree / "folder.jpg").mkdir()
+        assert image("one.jpg", "-o", "folder.jpg", cwd=tree).code == 0
+
     def test_a_pipe_is_no_picture(self, tree: Path, image: ImageCommand) -> None:
         os.mkfifo(tree / "pipe.jpg")
         run = image("pipe.jpg", "one.jpg", "/dev/zero", "--json", cwd=tree)

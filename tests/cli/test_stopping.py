@@ -227,6 +227,22 @@ def test_a_stop_while_an_engine_is_imported_is_no_missing_engine(here: Path, eng
     assert run_with(INITIALISING, "image", "a.jpg", "--engine", engine, cwd=here) == (130, "", "")
 
 
+# What torch's exporter makes of one that comes while it works.
+EXPORTING = """
+from ssdcam.cli import loading
+def broken(**options):
+    try:
+        send()
+    except BaseException as stop:
+        raise RuntimeError("Failed to export the model: create an issue") from None
+loading.load_detector = broken
+"""
+
+
+def test_what_a_library_makes_of_a_stop_is_no_bug(here: Path) -> None:
+    assert run_with(EXPORTING, "image", "a.jpg", cwd=here) == (130, "", "")
+
+
 CLOSING = """
 from ssdcam.media.video_writer import VideoWriter
 close = VideoWriter.close
@@ -302,7 +318,7 @@ def test_a_stop_is_heard_where_closing_fails_too(here: Path) -> None:
     code, said, complaints = run_with(FULL, "video", "a.mp4", "b.mp4", "-o", "out/", *WAITING[2:], cwd=here)
     assert code == 130
     assert complaints == "warning: out/a.mp4: cannot be written: No space left on device\n"
-    assert "stopped in a.mp4; --resume goes on with what is left\n" in said
+    assert "stopped in a.mp4; --resume begins it anew and leaves alone what is done\n" in said
     assert not (here / "out/b.mp4").exists()
 
 

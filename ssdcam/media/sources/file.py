@@ -73,7 +73,7 @@ class FileSource(Source):
         stride: int = 1,
         max_frames: int | None = None,
     ) -> None:
-        _check(start, end, stride, max_frames)
+        check_range(start, end, stride, max_frames)
         self._path = Path(path)
         self.name = str(path)
         self._decoder = _open(self._path, self.name)
@@ -242,7 +242,12 @@ class FileSource(Source):
         self._decoder.close()
 
 
-def _check(start: float | None, end: float | None, stride: int, max_frames: int | None) -> None:
+def check_range(start: float | None, end: float | None, stride: int, max_frames: int | None) -> None:
+    """That there may be frames between two times; as of :class:`FileSource`.
+
+    Raises:
+        WrongUsageError: there can be none.
+    """
     if start is not None and not 0 <= start < _LATEST:
         raise WrongUsageError(f"start {start:g} is no time in a video: it is counted from 0 s")
     if end is not None and not end > (start or 0.0):
