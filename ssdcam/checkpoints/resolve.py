@@ -185,6 +185,8 @@ def _load(path: Path, family: str | None, boxes: BoxSizes | None) -> Checkpoint:
         arrays = read_torch(path)
     elif path.suffix == ".caffemodel":  # protobuf has no first bytes of its own
         return convert_arrays(read_caffemodel(path), path, family, boxes, None if boxes else _describe(path))
+    elif path.suffix in (".onnx", ".xml"):
+        raise CheckpointError(f"{path}: is for other programs, if ssdcam export wrote it; -m takes what it was made of")
     else:
         raise CheckpointError(
             f"{path}: is no checkpoint that ssdcam reads: "

@@ -53,11 +53,22 @@ class _LazyGroup(click.Group):
 
             if close := get_close_matches(args[0], _COMMANDS, n=1):
                 ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
+            if command := _what_takes(args[0]):
+                ctx.fail(f"No such command {args[0]!r}. Did you mean {f'{command} {args[0]}'!r}?")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
+
+
+def _what_takes(name: str) -> str | None:
+    """The command for a file of that name, if it is a picture's or a video's."""
+    from ssdcam.media.containers import INPUT_SUFFIXES
+    from ssdcam.media.images import SUFFIXES
+
+    suffix = os.path.splitext(name)[1].lower()
+    return "image" if suffix in SUFFIXES else "video" if suffix in INPUT_SUFFIXES else None
 
 
 @click.group(cls=_LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -88,7 +99,10 @@ def run(arguments: list[str]) -> int:
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "ssdcam"
         # Choices stand on lines of their own there.
-        console.log.error("%s (see %s --help)", re.sub(r"\s*\n\s*", " ", error.format_message()), path)
+        message = re.sub(r"\s*\n\s*", " ", error.format_message())
+        if message == "Missing command." and error.ctx and isinstance(error.ctx.command, click.Group):
+            message = f"Missing command: one of {', '.join(error.ctx.command.list_commands(error.ctx))}."
+        console.log.error("%s (see %s --help)", message, path)
         return 2
     except SsdcamError as error:
         return _stopped(error) or _failed(error, 2 if isinstance(error, WrongUsageError) else 1)

@@ -84,15 +84,15 @@ def training() -> Iterator[Callable[[Training], None]]:
 
     columns = (
         TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  mAP {task.fields[best]}  {task.fields[rate]:.0f} photos/s"),
+        TextColumn("loss {task.fields[loss]}  mAP {task.fields[best]}  {task.fields[rate]:.0f} photos/s"),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(file=sys.stderr), redirect_stdout=False) as shown:
-        task = shown.add_task("", total=None, epoch="", loss=float("nan"), best="-", rate=0.0)
+        task = shown.add_task("", total=None, epoch="", loss="-", best="-", rate=0.0)
 
         def show(run: Training) -> None:
             shown.update(
-                task, completed=run.step, total=run.steps, epoch=f"{run.epoch}/{run.epochs}", loss=run.loss,
+                task, completed=run.step, total=run.steps, epoch=f"{run.epoch}/{run.epochs}", loss=f"{run.loss:.3f}",
                 rate=run.photos_per_second, best="-" if run.best is None else f"{run.best:.3f}",
             )  # fmt: skip
 

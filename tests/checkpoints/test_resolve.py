@@ -79,6 +79,13 @@ def test_files_of_no_family(content: bytes, complaint: str, tmp_path: Path) -> N
         open_checkpoint(tmp_path / "model")
 
 
+@pytest.mark.parametrize("name", ["voc.onnx", "voc.xml"])
+def test_an_export_is_no_checkpoint(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x08\x09\x12\x07pytorch")
+    with pytest.raises(CheckpointError, match=f"{name}: is for other programs, if ssdcam export wrote it"):
+        open_checkpoint(tmp_path / name)
+
+
 def test_a_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"is a folder: name a checkpoint file in it$"):
         open_checkpoint(tmp_path)
