@@ -64,10 +64,12 @@ class _LazyGroup(click.Group):
 
 def _what_takes(name: str) -> str | None:
     """The command for a file of that name, if it is a picture's or a video's."""
+    from pathlib import Path
+
     from ssdcam.media.containers import INPUT_SUFFIXES
     from ssdcam.media.images import SUFFIXES
 
-    suffix = os.path.splitext(name)[1].lower()
+    suffix = Path(name).suffix.lower()
     return "image" if suffix in SUFFIXES else "video" if suffix in INPUT_SUFFIXES else None
 
 
