@@ -259,7 +259,9 @@ def test_a_stop_while_a_video_is_closed_loses_no_frame(here: Path, command: str,
     make_video(here / "in.mp4", range(20))
     arguments = [*command.split(), "in.mp4", "-o", "out.mp4", "--codec", "av1", "--records", "out.jsonl", *WAITING[2:]]
     code, said, complaints = run_with(CLOSING.format(moment=moment), *arguments, cwd=here)
-    assert (code, complaints) == (130, "")
+    # One that comes when the run has ended, and Python is about to, ends the process as any.
+    assert complaints == ""
+    assert code == 130 or (code == -signal.SIGINT and moment)
     assert said.endswith("wrote out.mp4, out.jsonl\n")
     assert "stopped" not in said  # it came to its end
     written = (here / "out.jsonl").read_text().splitlines()
