@@ -64,6 +64,8 @@ class _LazyGroup(click.Group):
 
 def _what_takes(name: str) -> str | None:
     """The command for a file of that name, if it is a picture's or a video's."""
+    if "." not in name:
+        return None
     from pathlib import Path
 
     from ssdcam.media.containers import INPUT_SUFFIXES

@@ -84,7 +84,8 @@ CODECS: Mapping[str, VideoCodec] = {
         "libsvtav1",
         35,
         (1, 63),
-        {"crf": "{crf}", "svtav1-params": "lookahead=0:hierarchical-levels=2:lp={threads}"},
+        # With less than four frames to look ahead at, SVT-AV1 now and then mixes its output up when all cores are busy.
+        {"crf": "{crf}", "svtav1-params": "hierarchical-levels=2:lp={threads}"},
         threads=3,
         presets=tuple({"preset": number} for number in ("9", "9", "8", "7", "6", "5")),  # from 10 on, for tests only
         smallest=64,

@@ -255,7 +255,7 @@ class TestClosedStreams:
             ["bash", "-c", '"$0" image - -m tiny.safetensors <&-', SCRIPT], capture_output=True, text=True, check=True
         )
         assert done.stdout == ""
-        assert done.stderr == ""
+        assert done.stderr == "warning: standard input named no picture\n"
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     @pytest.mark.parametrize("arguments", ["--version", "--help", "weights info tiny.safetensors"])
