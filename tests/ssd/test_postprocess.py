@@ -386,11 +386,22 @@ def test_the_callers_floating_point_settings_do_not_matter(spec):
 
 
 @IMPLEMENTATIONS
-def test_half_precision_in_single_precision_out(run):
-    locations, raw_scores, defaults = case(SIGMOID, seed=6, batch=1)
-    selection = Selection(0.2, NmsFigures())
-    boxes, scores, *_ = run(locations.astype(np.float16), raw_scores.astype(np.float16), defaults, SIGMOID, selection)
+@pytest.mark.parametrize("spec", [SOFTMAX, SIGMOID], ids=["softmax", "sigmoid"])
+def test_half_precision_in_single_precision_out(run, spec):
+    """Scores are computed in single precision, too."""
+    locations, raw_scores, defaults = case(spec, seed=6, batch=1)
+    halves = locations.astype(np.float16), raw_scores.astype(np.float16)
+    boxes, scores, *_ = run(*halves, defaults, spec, Selection(0.2, NmsFigures()))
     assert (boxes.dtype, scores.dtype) == (np.float32, np.float32)
+    assert (scores != scores.astype(np.float16)).any()
+
+
+@IMPLEMENTATIONS
+@pytest.mark.filterwarnings("error")
+def test_finite_numbers_whose_sum_is_not_are_numbers(run):
+    locations, raw_scores, defaults = case(SOFTMAX, seed=6, batch=1)
+    boxes, *_ = run(locations, 0 * raw_scores + 3e38, defaults, SOFTMAX, Selection(0.5, NmsFigures()))
+    assert len(boxes) == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
