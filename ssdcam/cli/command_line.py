@@ -64,7 +64,7 @@ class _LazyGroup(click.Group):
 
 def _what_takes(name: str) -> str | None:
     """The command for a file of that name, if it is a picture's or a video's."""
-    if "." not in name:
+    if "." not in name:  # nothing has to be imported to tell
         return None
     from pathlib import Path
 
@@ -119,8 +119,6 @@ def run(arguments: list[str]) -> int:
         return stopping.code() or 2
     except ImportError as error:  # of what cannot be done without; what can be says so itself
         return _stopped(error) or _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
-    except SystemError as error:
-        return _stopped(error) or _failed(error, 1, _unforeseen(error))
     except Exception as error:
         if memory.ran_out(error):
             return _failed(error, 1, f"too little memory: {_thrift(context, arguments)}")
@@ -132,7 +130,7 @@ def run(arguments: list[str]) -> int:
         if isinstance(error, OSError) and error.strerror:  # what was not foreseen where the file is used
             where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
             return _failed(error, 1, f"{where}{error.strerror}")
-        if code := stopping.code():  # a library made an error of the stop, as torch's exporter does
+        if code := stopping.code():  # a library made an error of the stop, as torch's exporter does, and C
             console.log.debug("stopped", exc_info=error)
             return code
         return _failed(error, 1, _unforeseen(error))

@@ -176,15 +176,15 @@ def _moves(path: Path) -> bool:
         return True
 
 
+_BEGUN_ANEW = "; --resume begins it anew and leaves alone what is done"
+
+
 def _stopped(job: VideoJob | None, done: Sequence[VideoJob], records: bool) -> str:
     """A line about the video in which a run was stopped, or that was the last one, if it was stopped."""
     if job is None:
         return ""
-    if job in done:
-        how, advice = "after", "--resume goes on with what is left"
-    else:
-        how, advice = "in", "--resume begins it anew and leaves alone what is done"
-    return console.printable(f"stopped {how} {job.path}{f'; {advice}' if job.in_folder and not records else ''}")
+    how, advice = ("after", "; --resume goes on with what is left") if job in done else ("in", _BEGUN_ANEW)
+    return console.printable(f"stopped {how} {job.path}{advice if job.in_folder and not records else ''}")
 
 
 def _no_still(found: Picture | ImageError) -> Picture | ImageError:
@@ -214,7 +214,7 @@ def _tell_of_cut_off(jobs: Sequence[VideoJob]) -> None:
     """Say which outputs an earlier run was killed at, before a new one begins from the start."""
     for job in jobs:
         if job.cut_off:
-            advice = "; --resume begins it anew and leaves alone what is done" if job.in_folder else ""
+            advice = _BEGUN_ANEW if job.in_folder else ""
             console.log.warning("%s: an earlier run was cut off while it wrote this%s", job.target, advice)
 
 

@@ -111,8 +111,9 @@ class JointHeads(nn.Module):
     @staticmethod
     def of(network: nn.Module) -> nn.Module:
         """A network with such heads where it can have them, else itself."""
-        can = isinstance(network, SSD) and all(type(head) is nn.Conv2d for head in (*network.loc, *network.conf))
-        return JointHeads(network) if can else network  # type: ignore[arg-type]
+        if isinstance(network, SSD) and all(type(head) is nn.Conv2d for head in (*network.loc, *network.conf)):
+            return JointHeads(network)
+        return network
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """As of :class:`ssdcam.ssd.network.SSD`; both are views of one tensor."""
@@ -202,7 +203,7 @@ class _Prepared:
     """Memory for the selection from batches of a size, and what the kernels are told."""
 
     figures: _Selecting
-    tensors: Sequence[Tensor]  # what the figures point to
+    others: Sequence[Tensor]  # the figures point to them, too
     counts: Tensor
     found: Tensor
     on_host: Tensor
@@ -260,13 +261,17 @@ class Select:
         found = torch.empty(batch, 1 + nms.after, 6, device=device)
         tensors = self._defaults, columns, keys, boxes, counts, found
         figures = _Selecting(
-            *(0, 0, *(tensor.data_ptr() for tensor in tensors)),
+            *(
+                0,
+                0,
+                *(tensor.data_ptr() for tensor in tensors),
+            ),  # locations and raw scores are another call's each time
             *(len(self._defaults), spec.num_columns, len(columns), spec.background, spec.score_function == "softmax"),
             *(nms.class_agnostic, min(nms.before, MOST_CANDIDATES), nms.after),
             *(selection.score, nms.iou, spec.coding.max_log_size, *spec.coding.variances),
         )
         on_host = torch.empty(found.shape, pin_memory=device.type == "cuda")
-        return _Prepared(figures, tensors, counts, found, on_host)
+        return _Prepared(figures, (columns, keys, boxes), counts, found, on_host)
 
 
 def _wait() -> None:

@@ -150,10 +150,11 @@ def _fuse(
     fast = fx.GraphModule(network, graph)
     for number, node in enumerate(list(graph.nodes)):
         module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if type(module) in (nn.Conv2d, SameConv2d):  # one of some other kind is not known
+        # A convolution of some other kind is not known.
+        if isinstance(module, nn.Conv2d) and type(module) in (nn.Conv2d, SameConv2d):
             (behind, *others) = node.users
             activation = _NONE if others else _activation(behind, modules)
-            made = convolution(module, activation)  # type: ignore[arg-type]
+            made = convolution(module, activation)
             if made and activation != _NONE:
                 behind.replace_all_uses_with(node)
                 graph.erase_node(behind)

@@ -105,7 +105,7 @@ class TorchEngine:
         self._defaults = torch.from_numpy(default_boxes(checkpoint.spec.boxes)).to(self._device)
         self._graphed, self._select = None, None
         if self._device.type == "cuda":
-            self._graphed = GraphedNetwork(self._forward_on_cuda, self._device)
+            self._graphed = GraphedNetwork(self._forward, self._device)
             kernels = kernels_for(self._device, self._dtype)
             self._select = Select(kernels, self._defaults, self._spec) if kernels else None
 
@@ -129,11 +129,11 @@ class TorchEngine:
         return lambda: outputs
 
     def _forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        outputs: tuple[Tensor, Tensor] = self._network(self._normalise(pixels).to(self._dtype))
-        return outputs
-
-    def _forward_on_cuda(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        outputs: tuple[Tensor, Tensor] = self._network(self._normalise.in_one_pass(pixels, self._dtype))
+        if self._device.type == "cuda":
+            images = self._normalise.in_one_pass(pixels, self._dtype)
+        else:
+            images = self._normalise(pixels).to(self._dtype)
+        outputs: tuple[Tensor, Tensor] = self._network(images)
         return outputs
 
     @torch.inference_mode()
