@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 import pytest
 
+from ssdcam import load
 from ssdcam.checkpoints import resolve
 from ssdcam.checkpoints.labels import COCO, VOC
 from ssdcam.checkpoints.resolve import EMBEDDED, open_checkpoint
+from ssdcam.detection import openvino_engine
 
+from . import pictures
 from .cli.running import INSTALLED, records, run
 
 MEGABYTES_AT_MOST = 12
@@ -63,6 +68,7 @@ def test_a_picture_a_video_and_a_stream_without_a_model_or_network(tmp_path, off
             file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "bgr24")))
         file.mux(stream.encode(None))
 
+    run("image", "a.jpg", "-q", command=offline, cwd=tmp_path)  # which tells that it prepares the network, if it must
     image = run("image", "a.jpg", "--json", command=offline, cwd=tmp_path)
     assert (image.returncode, image.stderr) == (0, "")
     assert len(records(image.stdout)) == 1
@@ -75,6 +81,90 @@ def test_a_picture_a_video_and_a_stream_without_a_model_or_network(tmp_path, off
     assert (webcam.returncode, webcam.stderr) == (0, "")
     assert records(webcam.stdout)
     assert json.loads((tmp_path / "stats.json").read_text())["model"] == EMBEDDED[0]
+
+
+class TestInt8:
+    """With the ranges that they come with, in OpenVINO."""
+
+    @pytest.fixture(autouse=True)
+    def home(self, tmp_path, monkeypatch):
+        pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'ssdcam[openvino]'")
+        monkeypatch.setenv("SSDCAM_HOME", str(tmp_path / "home"))
+        return tmp_path / "home"
+
+    @pytest.mark.parametrize("name", EMBEDDED)
+    def test_auto_takes_it_where_the_cpu_has_instructions_for_it(self, name, monkeypatch):
+        monkeypatch.setattr(openvino_engine, "computes_int8", lambda: True)
+        assert load(name, engine="openvino").engine.precision == "int8"
+        assert load(name, engine="openvino", precision="fp32").engine.precision == "fp32"
+        monkeypatch.setattr(openvino_engine, "computes_int8", lambda: False)
+        assert load(name, engine="openvino").engine.precision != "int8"
+
+    def test_other_weights_have_none(self, tiny_checkpoint, monkeypatch):
+        monkeypatch.setattr(openvino_engine, "computes_int8", lambda: True)
+        assert openvino_engine.OpenVinoEngine(tiny_checkpoint).precision != "int8"
+
+    def test_no_file_is_left_over(self):
+        """Each is named by the weights that it was made from: after training, it has to be made again."""
+        folder = Path(resolve.embedded_folder() / "int8")
+        names = {openvino_engine.network_name(open_checkpoint(name)) for name in EMBEDDED}
+        assert {path.name for path in folder.iterdir()} == {f"{n}{end}" for n in names for end in (".xml", ".bin")}
+
+    def test_at_once(self, tmp_path, home):
+        """Neither pictures nor torch nor NNCF are needed, and the package's own folder is left as it is."""
+        cv2.imwrite(str(tmp_path / "a.png"), np.zeros((90, 120, 3), np.uint8))
+        before = sorted(Path(resolve.embedded_folder() / "int8").iterdir())
+        code = (
+            "import sys\n"
+            "from ssdcam.cli.main import main\n"
+            "try: main()\n"
+            "finally: print(*sorted({'torch', 'nncf'} & sys.modules.keys()))"
+        )
+        options = ["--engine", "openvino", "--precision", "int8", "--json", "-q"]
+        for _ in range(2):
+            done = run("image", tmp_path / "a.png", *options, command=[sys.executable, "-c", code])
+            assert (done.returncode, done.stderr) == (0, "")
+            assert done.stdout.splitlines()[1:] == [""]
+        assert list((home / "openvino").glob("*.xml"))
+        assert sorted(Path(resolve.embedded_folder() / "int8").iterdir()) == before
+
+    def test_ranges_of_ones_own_pictures_come_first_but_not_by_themselves(self, monkeypatch):
+        pytest.importorskip("nncf", reason="needs NNCF: pip install 'ssdcam[int8]'")
+        monkeypatch.setattr(openvino_engine, "computes_int8", lambda: True)
+        photos = [pictures.noise(300, 300, seed) for seed in range(2)]
+
+        def raw(**how):
+            detector = load(engine="openvino", **how)
+            assert detector.engine.precision == "int8"
+            return detector.infer(detector.prepare(photos))[1]
+
+        embedded = raw()
+        np.testing.assert_array_equal(raw(precision="int8"), embedded)
+        own = raw(precision="int8", calibrate=photos)
+        assert not np.array_equal(own, embedded)
+        np.testing.assert_array_equal(raw(precision="int8"), own)
+        np.testing.assert_array_equal(raw(), embedded)
+
+    @pytest.mark.parametrize("name", EMBEDDED)
+    def test_nearly_the_same_numbers(self, name, cats_photo):
+        photo = cv2.imread(str(cats_photo))
+        exact, ours = (load(name, engine="openvino", precision=how) for how in ("fp32", "int8"))
+        batch = exact.prepare([photo])
+        for expected, found in zip(exact.infer(batch), ours.infer(batch), strict=True):
+            assert 0 < np.abs(found - expected).mean() < 0.15 * expected.std()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("name", "data", "metric"), [("voc", "voc", "voc07"), ("coco", "voc", "voc07"), ("coco", "coco", "coco")]
+    )
+    def test_accuracy(self, name, data, metric, shared):
+        """As the model card says."""
+        found = {}
+        for precision in ("fp32", "int8"):
+            how = ["-m", name, "--engine", "openvino", "--precision", precision]
+            done = run("eval", shared / "data" / data, "--metric", metric, "--json", *how, command=INSTALLED)
+            found[precision] = json.loads(done.stdout)["map"]
+        assert found["int8"] == pytest.approx(found["fp32"], abs=0.006)
 
 
 @pytest.mark.slow

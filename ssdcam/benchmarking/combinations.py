@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
@@ -88,7 +90,7 @@ def combinations(
 
 
 def start_engine(combination: Combination, checkpoint: Checkpoint, threads: int | None) -> Engine:
-    """Start what is to be measured; int8 is calibrated on synthetic pictures.
+    """Start what is to be measured; int8 is calibrated on synthetic pictures where it has no ranges yet.
 
     Raises:
         SsdcamError: it cannot be had here; the message says why.
@@ -97,14 +99,16 @@ def start_engine(combination: Combination, checkpoint: Checkpoint, threads: int 
         from ssdcam.benchmarking.eager import EagerEngine
 
         return EagerEngine(checkpoint, combination.device, combination.precision, threads)
-    calibration = None
-    if combination.precision == "int8":
-        import numpy as np
+    start = partial(ENGINES[combination.engine].start, checkpoint, combination.device, combination.precision, threads)
+    if combination.precision != "int8":
+        return start()
+    with suppress(WrongUsageError):
+        return start()
 
-        from ssdcam.benchmarking.synthetic import scenes
-        from ssdcam.detection.int8 import Calibration
+    import numpy as np
 
-        height, width = checkpoint.spec.input_size
-        calibration = Calibration(np.stack(list(scenes(_CALIBRATION_PICTURES, width, height))), remember=False)
-    kind = ENGINES[combination.engine]
-    return kind.start(checkpoint, combination.device, combination.precision, threads, calibration)
+    from ssdcam.benchmarking.synthetic import scenes
+    from ssdcam.detection.int8 import Calibration
+
+    height, width = checkpoint.spec.input_size
+    return start(Calibration(np.stack(list(scenes(_CALIBRATION_PICTURES, width, height))), remember=False))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssdcam import __version__
+from ssdcam.cpu import CPUINFO, cpu_features
 
 _PACKAGES = ("torch", "openvino", "onnxruntime", "onnxruntime-gpu", "nncf", "opencv-python", "av", "numpy")
 # What makes one CPU several times as fast as another at this work.
@@ -52,12 +53,11 @@ def usable_cores() -> float:
 
 def _cpu() -> tuple[str, list[str]]:
     """The CPU's name and those of its features that matter."""
-    facts = _text(Path("/proc/cpuinfo"))
+    facts = _text(CPUINFO)
     if not facts and sys.platform == "darwin":
         facts = f"model name: {_output('sysctl', '-n', 'machdep.cpu.brand_string')}"
     name = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", facts, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", facts, re.MULTILINE)
-    known = set(flags[1].split()) if flags else set()
+    known = cpu_features()
     fallback = platform.processor() or platform.machine() or "unknown"
     return name[1].strip() if name else fallback, [feature for feature in _FEATURES if feature in known]
 

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,12 +111,16 @@ def obtain(published: Published, *, offline: bool = False, progress: Progress | 
 
 
 def embedded_file(name: str) -> AbstractContextManager[Path]:
-    """The file of an embedded detector; where Python runs in a clone, which hides what is installed, the clone's."""
+    """The file of an embedded detector."""
+    return resources.as_file(embedded_folder() / f"{name}.safetensors")
+
+
+def embedded_folder() -> Traversable:
+    """Where what is embedded lies; where Python runs in a clone, which hides what is installed, the clone's."""
     try:
-        folder = resources.files("ssdcam.weights")
+        return resources.files("ssdcam.weights")
     except ModuleNotFoundError:
-        folder = Path(__file__).parents[2] / "weights"
-    return resources.as_file(folder / f"{name}.safetensors")
+        return Path(__file__).parents[2] / "weights"
 
 
 def _find_published(model: str | Path) -> Published | None:

@@ -1,7 +1,7 @@
 """Networks in 8-bit integers: NNCF measures on pictures how large their values become, and chooses the ranges by it.
 
 A network is quantised once for a set of pictures and kept in the cache; which set came last is kept beside it, so that
-from then on the precision alone is enough.
+from then on the precision alone is enough. Embedded detectors come with ranges for OpenVINO.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def quantised(
     name: str,
     calibration: Calibration | None,
     make: Callable[[], Made],
+    embedded: Callable[[], Ready | None] = lambda: None,
 ) -> Ready:
     """A network in int8: from the cache, or made now where pictures are given.
 
@@ -50,6 +51,7 @@ def quantised(
         name: what the network's own digest is, whatever the pictures.
         calibration: the pictures; None takes those of last time.
         make: makes the network in float.
+        embedded: what is taken where there were none last time; None where there is no such thing.
 
     Raises:
         UnavailableError: NNCF is not installed.
@@ -61,6 +63,9 @@ def quantised(
             found = find(form, f"{name}-{pointer.read_text('ascii').strip()}")
             if found is not None:
                 return found
+        found = embedded()
+        if found is not None:
+            return found
         raise WrongUsageError(
             f"precision int8: {form.engine} needs pictures the first time; give --calibrate DIR, a folder of some"
             " hundred like those to come"

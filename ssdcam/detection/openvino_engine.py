@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.checkpoints.resolve import embedded_folder
+from ssdcam.cpu import computes_int8
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration, quantised
 from ssdcam.detection.no_reports import import_quietly
@@ -44,7 +46,7 @@ Floats = NDArray[np.float32]
 
 _ENGINE = "openvino"
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
-_FORMAT = 3  # of what is kept; a new one when _convert or quantise changes
+_FORMAT = 3  # of what is kept; a new one when convert or quantise changes
 
 _one_at_a_time = threading.Lock()  # `cache` may call a function twice when two threads ask at once
 _forked = threading.Event()  # in a process that was forked from one that has used OpenVINO
@@ -115,10 +117,11 @@ class OpenVinoEngine:
     Args:
         checkpoint: the spec and weights to run.
         device: ``auto`` or ``cpu``.
-        precision: ``auto`` is what OpenVINO takes for the fastest that keeps accuracy on this CPU: bf16, fp16 or fp32;
+        precision: ``auto`` is int8 for an embedded detector where the CPU has instructions for it, with the ranges that
+            it comes with; else what OpenVINO takes for the fastest that keeps accuracy on this CPU: bf16, fp16 or fp32.
             ``bf16`` and ``fp16`` where the CPU computes in them; ``int8``.
         threads: CPU threads to use; None is all.
-        calibration: pictures to choose int8's ranges on; None takes those of last time.
+        calibration: pictures to choose int8's ranges on; None takes those of last time, or what is embedded.
 
     Raises:
         CheckpointError: the weights do not fit the architecture.
@@ -140,7 +143,10 @@ class OpenVinoEngine:
     ) -> None:
         ENGINES[_ENGINE].check(device, precision)
         self._core = openvino_core()
-        self.precision = self._fastest() if precision == "auto" else precision
+        name, network = network_name(checkpoint), None
+        if precision == "auto" and computes_int8():
+            network = _embedded_int8(name)
+        self.precision = precision if precision != "auto" else "int8" if network else self._preferred()
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if self.precision.upper() not in able:
             there = ", ".join(name for name in (*_TYPES, "int8") if name.upper() in able)
@@ -153,7 +159,7 @@ class OpenVinoEngine:
         self._spec = checkpoint.spec
         self._defaults = default_boxes(checkpoint.spec.boxes)
         self._lock = threading.Lock()
-        self._network = _prepared(checkpoint, self.precision == "int8", calibration)
+        self._network = network or _prepared(checkpoint, name, self.precision == "int8", calibration)
         check_boxes(len(self._defaults), self._network.model.outputs[0].shape[1])
         self._tensor = import_quietly("openvino").Tensor
         self._plans: dict[str, _Plan] = {}
@@ -221,7 +227,7 @@ class OpenVinoEngine:
         """Boxes from what :meth:`infer` returned."""
         return host.postprocess(locations, raw_scores, self._defaults, self._spec, selection)
 
-    def _fastest(self) -> str:
+    def _preferred(self) -> str:
         preferred = self._core.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
         return next((name for name, theirs in _TYPES.items() if theirs == preferred), "fp32")
 
@@ -297,30 +303,52 @@ def _write_checked(path: Path, data: memoryview) -> None:
     write_whole(path, [data, zlib.crc32(data).to_bytes(_CHECKSUM)])
 
 
-def _prepared(checkpoint: Checkpoint, int8: bool, calibration: Calibration | None) -> _Network:
-    """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8: from the cache, or made now."""
+def network_name(checkpoint: Checkpoint) -> str:
+    """What a network is kept under; with more to it for each version of OpenVINO, and for each choice of ranges."""
+    return digest(checkpoint, _FORMAT)
 
+
+def _prepared(checkpoint: Checkpoint, name: str, int8: bool, calibration: Calibration | None) -> _Network:
+    """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8: from the cache, or made now."""
+    form = _form()
+
+    def in_float() -> _Network:
+        version = importlib.metadata.version("openvino").replace(".", "_")
+        return prepared(form, f"{name}-{version}", lambda: convert(checkpoint))
+
+    if int8:  # for any version of OpenVINO: an update is no reason to ask for pictures again
+        return quantised(form, name, calibration, lambda: in_float().model, lambda: _embedded_int8(name))
+    return in_float()
+
+
+def _embedded_int8(name: str) -> _Network | None:
+    """The network in int8 that an embedded detector comes with; None for any other.
+
+    Neither torch nor NNCF has a part in it.
+    """
+    description, weights = (embedded_folder() / "int8" / f"{name}{suffix}" for suffix in (".xml", ".bin"))
+    if not description.is_file():
+        return None
+    data = description.read_bytes(), weights.read_bytes()
+    which = hashlib.sha256(b"".join(data)).hexdigest()[:16]
+    return prepared(_form(), f"{name}-{which}", lambda: openvino_core().read_model(*data))
+
+
+def _form() -> Form[openvino.Model, _Network]:
     def read(kept: openvino.Model | Path) -> _Network:
         if isinstance(kept, Path):
             return _Network(openvino_core().read_model(kept), kept)
         return _Network(kept, None)
 
-    form: Form[openvino.Model, _Network] = Form(_ENGINE, (".bin", ".xml"), _write, read)
-
-    def in_float() -> _Network:
-        name = digest(checkpoint, _FORMAT, importlib.metadata.version("openvino"))
-        return prepared(form, name, lambda: _convert(checkpoint))
-
-    if int8:  # for any version of OpenVINO: an update is no reason to ask for pictures again
-        return quantised(form, digest(checkpoint, _FORMAT), calibration, lambda: in_float().model)
-    return in_float()
+    return Form(_ENGINE, (".bin", ".xml"), _write, read)
 
 
 def _write(model: openvino.Model, path: Path) -> None:
     import_quietly("openvino").save_model(model, path, compress_to_fp16=False)
 
 
-def _convert(checkpoint: Checkpoint) -> openvino.Model:
+def convert(checkpoint: Checkpoint) -> openvino.Model:
+    """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8, BGR; by torch."""
     import torch
 
     from ssdcam.detection.torch_engine import Normalise, load_network

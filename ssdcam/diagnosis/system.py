@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 
 from ssdcam.cache import cache_folder, is_offline
+from ssdcam.cpu import CPUINFO, cpu_features
 from ssdcam.diagnosis.finding import Finding, ok, problem, warning
 from ssdcam.memory import memory
 
-_CPUINFO, _MEMINFO, _CGROUP = Path("/proc/cpuinfo"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 # Features by Linux's names, the best first, that make a precision faster than fp32.
 _PRECISIONS = {
@@ -27,7 +27,7 @@ _ENOUGH_MEMORY = 1.0  # GiB that are free: torch, the network and some frames of
 _ENOUGH_DISK = 0.5  # GiB
 
 
-def check_cpu(cpuinfo: Path = _CPUINFO, cgroup: Path = _CGROUP) -> Iterator[Finding]:
+def check_cpu(cpuinfo: Path = CPUINFO, cgroup: Path = _CGROUP) -> Iterator[Finding]:
     """Cores, and the precisions that the processor computes in by itself."""
     cores = usable_cores(cgroup)
     text = f"{cores:g} {'core' if cores == 1 else 'cores'}, {platform.machine()}"
@@ -45,16 +45,6 @@ def check_cpu(cpuinfo: Path = _CPUINFO, cgroup: Path = _CGROUP) -> Iterator[Find
         yield warning("CPU", f"{text}, and without AVX2", "expect a few frames a second; --stride 5 looks at fewer")
     else:
         yield ok("CPU", text)
-
-
-def cpu_features(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
-    """What the processor can do, by Linux's names; empty elsewhere."""
-    try:
-        text = cpuinfo.read_text(errors="replace")
-    except OSError:
-        return frozenset()
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
-    return frozenset(found[1].split()) if found else frozenset()
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ssdcam.benchmarking.combinations import BASELINE, Combination, combinations
-from ssdcam.detection.engines import ENGINES
+from ssdcam.benchmarking.combinations import BASELINE, Combination, combinations, start_engine
+from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.detection.engines import ENGINES, EngineKind
+from ssdcam.detection.int8 import Calibration
 from ssdcam.errors import WrongUsageError
 
 
@@ -34,6 +36,24 @@ def test_what_is_asked_for_is_tried() -> None:
     ]
     assert combinations([BASELINE], ["fp16"], ["cpu"]) == [Combination(BASELINE, "fp32", "cpu")]
     assert combinations(["openvino"], ["fp32"], ["cuda:0"]) == [Combination("openvino", "fp32", "cuda:0")]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_int8_is_calibrated_on_synthetic_pictures_where_it_has_no_ranges_yet(
+    known: bool, tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Calibration | None] = []
+
+    def start(kind: EngineKind, *_: object) -> object:
+        tried.append(next((one for one in _ if isinstance(one, Calibration)), None))
+        if tried[-1] is None and not known:
+            raise WrongUsageError("precision int8: needs pictures the first time")
+        return kind
+
+    monkeypatch.setattr(EngineKind, "start", start)
+    start_engine(Combination("openvino", "int8", "cpu"), tiny_checkpoint, None)
+    pictures = [None if one is None else (len(one.batch), one.remember) for one in tried]
+    assert pictures == ([None] if known else [None, (16, False)])
 
 
 def test_unknown_engine() -> None:

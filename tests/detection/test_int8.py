@@ -54,7 +54,7 @@ def test_weights_take_seven_bits(tiny_checkpoint, batch):
     """On CPUs without VNNI sums of two products do not fit into 16 bits otherwise."""
     for package in ("openvino", "nncf"):
         pytest.importorskip(package, reason=f"needs {package}: pip install 'ssdcam[openvino,int8]'")
-    model = int8.quantise(openvino_engine._convert(tiny_checkpoint), batch)
+    model = int8.quantise(openvino_engine.convert(tiny_checkpoint), batch)
     constants = [node for node in model.get_ops() if node.get_type_name() == "Constant"]
     weights = [node.data for node in constants if node.get_element_type().get_type_name() == "i8"]
     assert len(weights) > 10

@@ -36,7 +36,7 @@ from ..cli.commands import ssdcam as ssdcam_here
 NEEDED = {"openvino": ["openvino"], "onnxruntime": ["onnxruntime", "onnxscript"]}
 FORMS = {"openvino": (".bin", ".xml"), "onnxruntime": (".onnx",)}
 MAKERS = {
-    "openvino": "ssdcam.detection.openvino_engine._convert",
+    "openvino": "ssdcam.detection.openvino_engine.convert",
     "onnxruntime": "ssdcam.detection.onnxruntime_engine.to_onnx",
 }
 
