@@ -66,7 +66,7 @@ def load(
             there.
         precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``int8``; which there are depends on engine and device.
         calibrate: some hundred images to choose int8's ranges on, of which the first 300 are taken; needed the first
-            time that a checkpoint is run in int8.
+            time that a checkpoint is run in int8, but for embedded detectors in OpenVINO.
         threads: CPU threads that the engine and OpenCV may use (torch: in the whole process); None leaves theirs.
         offline: never touch the network; so it is, too, where the environment has SSDCAM_OFFLINE=1.
 
