@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,6 +14,7 @@ import click
 from ssdcam.cli import console, loading, options, progress, stopping, train_setup
 from ssdcam.cli.train_options import TrainOptions, training
 from ssdcam.errors import WrongUsageError
+from ssdcam.files import exists
 
 
 @click.command("train")
@@ -98,7 +99,9 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
 
 
 def _check_folder(folder: Path, resume: bool) -> None:
-    """Make it, unless a run that is not meant to go on is in it."""
+    """Make it, unless a run that is not meant to go on is in it; what stays empty is removed at the end."""
+    new = [path for path in (folder, *folder.parents) if not exists(path)]
+    click.get_current_context().call_on_close(lambda: _remove_empty(new))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         used = any(folder.iterdir())
@@ -108,6 +111,13 @@ def _check_folder(folder: Path, resume: bool) -> None:
         raise WrongUsageError(
             f"{folder} is not empty: go on with the run in it with --resume, or choose another with -o"
         )
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, up to one that holds something."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 @contextmanager
