@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import openvino
 
 from ssdcam.checkpoints.resolve import EMBEDDED, open_checkpoint
 from ssdcam.datasets.dataset import open_dataset
 from ssdcam.datasets.pictures import read_picture
 from ssdcam.detection.detector import CALIBRATION_PICTURES, calibration_batch
 from ssdcam.detection.int8 import quantise
+from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.openvino_engine import convert, network_name
 from ssdcam.detections import Image
 
@@ -41,6 +41,8 @@ def main() -> None:
     given = parser.parse_args()
     shares = {"voc": {given.voc: 1.0}, "coco": {given.coco: 0.5, given.voc: 0.5}}
     given.output.mkdir(parents=True, exist_ok=True)
+    for old in (*given.output.glob("*.xml"), *given.output.glob("*.bin")):
+        old.unlink()
     for name in EMBEDDED:
         checkpoint = open_checkpoint(name)
         photos = (
@@ -48,7 +50,7 @@ def main() -> None:
         )
         path = given.output / f"{network_name(checkpoint)}.xml"
         model = quantise(convert(checkpoint), calibration_batch(photos, checkpoint.spec))
-        openvino.save_model(model, path, compress_to_fp16=False)
+        import_quietly("openvino").save_model(model, path, compress_to_fp16=False)
         print(f"{name}: {path}")
 
 

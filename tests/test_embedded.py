@@ -17,11 +17,15 @@ from ssdcam import load
 from ssdcam.checkpoints import resolve
 from ssdcam.checkpoints.labels import COCO, VOC
 from ssdcam.checkpoints.resolve import EMBEDDED, open_checkpoint
+from ssdcam.cli import console
 from ssdcam.detection import openvino_engine
+from ssdcam.errors import UnavailableError
+from ssdcam.notes import NOTE
 
 from . import pictures
 from .cli.running import INSTALLED, records, run
 
+ROOT = Path(__file__).parents[1]
 MEGABYTES_AT_MOST = 12
 OFFLINE = [shutil.which("unshare") or "", "--map-root-user", "--net"]
 
@@ -68,7 +72,7 @@ def test_a_picture_a_video_and_a_stream_without_a_model_or_network(tmp_path, off
             file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "bgr24")))
         file.mux(stream.encode(None))
 
-    run("image", "a.jpg", "-q", command=offline, cwd=tmp_path)  # which tells that it prepares the network, if it must
+    run("image", "a.jpg", "-q", command=offline, cwd=tmp_path)  # which may prepare the network
     image = run("image", "a.jpg", "--json", command=offline, cwd=tmp_path)
     assert (image.returncode, image.stderr) == (0, "")
     assert len(records(image.stdout)) == 1
@@ -86,51 +90,112 @@ def test_a_picture_a_video_and_a_stream_without_a_model_or_network(tmp_path, off
 class TestInt8:
     """With the ranges that they come with, in OpenVINO."""
 
+    FILES = Path(resolve.embedded_folder() / "int8")
+
     @pytest.fixture(autouse=True)
     def home(self, tmp_path, monkeypatch):
+        """An empty cache, and a CPU that has the instructions."""
         pytest.importorskip("openvino", reason="needs OpenVINO: pip install 'ssdcam[openvino]'")
         monkeypatch.setenv("SSDCAM_HOME", str(tmp_path / "home"))
+        monkeypatch.setattr(openvino_engine, "computes_int8", lambda: True)
+        monkeypatch.setattr(console.log, "propagate", True)
         return tmp_path / "home"
 
-    @pytest.mark.parametrize("name", EMBEDDED)
-    def test_auto_takes_it_where_the_cpu_has_instructions_for_it(self, name, monkeypatch):
-        monkeypatch.setattr(openvino_engine, "computes_int8", lambda: True)
-        assert load(name, engine="openvino").engine.precision == "int8"
-        assert load(name, engine="openvino", precision="fp32").engine.precision == "fp32"
-        monkeypatch.setattr(openvino_engine, "computes_int8", lambda: False)
-        assert load(name, engine="openvino").engine.precision != "int8"
+    @pytest.fixture
+    def own_files(self, tmp_path, monkeypatch):
+        """A copy of the package's folder, to be damaged."""
+        copy = tmp_path / "weights"
+        shutil.copytree(self.FILES, copy / "int8")
+        monkeypatch.setattr(openvino_engine, "embedded_folder", lambda: copy)
+        return copy / "int8"
 
-    def test_other_weights_have_none(self, tiny_checkpoint, monkeypatch):
-        monkeypatch.setattr(openvino_engine, "computes_int8", lambda: True)
+    @pytest.mark.parametrize("name", EMBEDDED)
+    @pytest.mark.parametrize("engine", ["auto", "openvino"])
+    def test_auto_takes_it_where_the_cpu_has_instructions_for_it(self, name, engine, monkeypatch):
+        assert load(name, engine=engine, device="cpu").engine.precision == "int8"
+        assert load(name, engine=engine, device="cpu", precision="fp32").engine.precision == "fp32"
+        monkeypatch.setattr(openvino_engine, "computes_int8", lambda: False)
+        assert load(name, engine=engine, device="cpu").engine.precision != "int8"
+
+    def test_other_weights_have_none(self, tiny_checkpoint):
         assert openvino_engine.OpenVinoEngine(tiny_checkpoint).precision != "int8"
 
     def test_no_file_is_left_over(self):
         """Each is named by the weights that it was made from: after training, it has to be made again."""
-        folder = Path(resolve.embedded_folder() / "int8")
         names = {openvino_engine.network_name(open_checkpoint(name)) for name in EMBEDDED}
-        assert {path.name for path in folder.iterdir()} == {f"{n}{end}" for n in names for end in (".xml", ".bin")}
+        assert {path.name for path in self.FILES.iterdir()} == {f"{n}{end}" for n in names for end in (".xml", ".bin")}
 
     def test_at_once(self, tmp_path, home):
         """Neither pictures nor torch nor NNCF are needed, and the package's own folder is left as it is."""
         cv2.imwrite(str(tmp_path / "a.png"), np.zeros((90, 120, 3), np.uint8))
-        before = sorted(Path(resolve.embedded_folder() / "int8").iterdir())
+        before = sorted(self.FILES.iterdir())
         code = (
             "import sys\n"
             "from ssdcam.cli.main import main\n"
             "try: main()\n"
             "finally: print(*sorted({'torch', 'nncf'} & sys.modules.keys()))"
         )
-        options = ["--engine", "openvino", "--precision", "int8", "--json", "-q"]
-        for _ in range(2):
+        options = ["--engine", "openvino", "--precision", "int8", "--json"]
+        for start in ("first", "second"):
             done = run("image", tmp_path / "a.png", *options, command=[sys.executable, "-c", code])
-            assert (done.returncode, done.stderr) == (0, "")
-            assert done.stdout.splitlines()[1:] == [""]
-        assert list((home / "openvino").glob("*.xml"))
-        assert sorted(Path(resolve.embedded_folder() / "int8").iterdir()) == before
+            assert (done.returncode, done.stdout.splitlines()[1:]) == (0, [""])
+            assert ("preparing this network" in done.stderr, len(done.stderr.splitlines())) == (
+                (True, 1) if start == "first" else (False, 0)
+            )
+        assert [path.suffix for path in (home / "openvino").iterdir()] == [".blob"]
+        assert sorted(self.FILES.iterdir()) == before
 
-    def test_ranges_of_ones_own_pictures_come_first_but_not_by_themselves(self, monkeypatch):
+    def test_a_cache_that_cannot_be_written_does_no_harm(self, home, caplog):
+        home.touch()
+        caplog.set_level(NOTE, console.log.name)
+        detector = load(device="cpu")
+        assert detector.engine.precision == "int8"
+        assert [record.message.partition(" in ")[0] for record in caplog.records] == [
+            "openvino: preparing this network, to be kept",
+            "openvino: it cannot be kept",
+        ]
+        assert len(detector.infer(detector.prepare([pictures.noise(90, 120, 1)] * 3))[0]) == 3
+        assert len(caplog.records) == 3  # another plan, for batches, is not kept either
+
+    def test_what_was_kept_and_damaged_is_made_again(self, home):
+        photos = [pictures.noise(90, 120, 1)]
+        detector = load(engine="openvino")
+        expected = detector.infer(detector.prepare(photos))[1]
+        [blob] = (home / "openvino").iterdir()
+        size = blob.stat().st_size
+        blob.write_bytes(blob.read_bytes()[:-7])
+        np.testing.assert_array_equal(load(engine="openvino").infer(detector.prepare(photos))[1], expected)
+        assert blob.stat().st_size == size
+
+    @pytest.mark.parametrize("suffix", [".xml", ".bin"])
+    @pytest.mark.parametrize("damage", [b"", b"<?xml", None])
+    def test_package_data_that_is_damaged(self, suffix, damage, own_files, caplog):
+        """The next precision runs, and whoever insists is told what to do."""
+        for path in own_files.glob(f"*{suffix}"):
+            path.write_bytes(damage or path.read_bytes()[:-1000])
+        caplog.set_level(NOTE, console.log.name)
+        engine = load(device="cpu").engine
+        assert engine.name == "openvino"
+        assert engine.precision in ("bf16", "fp16", "fp32")
+        assert f"{engine.precision} runs instead" in caplog.text
+        with pytest.raises(UnavailableError, match="is damaged; install ssdcam again"):
+            load(engine="openvino", precision="int8")
+
+    def test_a_network_that_does_not_compile(self, monkeypatch, caplog):
+        compiled = openvino_engine.OpenVinoEngine._compiled
+
+        def refuse(engine, settings):
+            if engine.precision == "int8":
+                raise RuntimeError("object is not initialized\n\n")
+            return compiled(engine, settings)
+
+        monkeypatch.setattr(openvino_engine.OpenVinoEngine, "_compiled", refuse)
+        caplog.set_level(NOTE, console.log.name)
+        assert load(engine="openvino").engine.precision != "int8"
+        assert "openvino: int8 does not start (object is not initialized): " in caplog.text
+
+    def test_ranges_of_ones_own_pictures_come_first_but_not_by_themselves(self, home, caplog):
         pytest.importorskip("nncf", reason="needs NNCF: pip install 'ssdcam[int8]'")
-        monkeypatch.setattr(openvino_engine, "computes_int8", lambda: True)
         photos = [pictures.noise(300, 300, seed) for seed in range(2)]
 
         def raw(**how):
@@ -145,13 +210,21 @@ class TestInt8:
         np.testing.assert_array_equal(raw(precision="int8"), own)
         np.testing.assert_array_equal(raw(), embedded)
 
+        for path in (home / "openvino").glob("*.xml"):
+            path.unlink()
+        caplog.set_level(NOTE, console.log.name)
+        np.testing.assert_array_equal(raw(precision="int8"), embedded)
+        assert "the ranges of your pictures are gone: the detector's own are used" in caplog.text
+
     @pytest.mark.parametrize("name", EMBEDDED)
-    def test_nearly_the_same_numbers(self, name, cats_photo):
-        photo = cv2.imread(str(cats_photo))
+    def test_nearly_the_same_numbers(self, name):
+        """As in fp32, whatever else is in the batch."""
+        photos = [cv2.imread(str(path)) for path in sorted((ROOT / "docs/pictures").glob("*.jpg"))]
         exact, ours = (load(name, engine="openvino", precision=how) for how in ("fp32", "int8"))
-        batch = exact.prepare([photo])
-        for expected, found in zip(exact.infer(batch), ours.infer(batch), strict=True):
+        batch = exact.prepare(photos)
+        for k, (expected, found) in enumerate(zip(exact.infer(batch), ours.infer(batch), strict=True)):
             assert 0 < np.abs(found - expected).mean() < 0.15 * expected.std()
+            np.testing.assert_array_equal(ours.infer(batch[3:4])[k][0], found[3])
 
     @pytest.mark.slow
     @pytest.mark.parametrize(

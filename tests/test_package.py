@@ -167,9 +167,10 @@ def names_in(archive: Path) -> set[str]:
 def test_both_hold_more_than_code(kind: str, request: pytest.FixtureRequest) -> None:
     names = names_in(request.getfixturevalue(kind))
     weights = [path.name for path in (ROOT / "weights").glob("*.safetensors")]
-    assert weights
+    quantised = [f"int8/{path.name}" for path in (ROOT / "weights/int8").iterdir()]
+    assert len(quantised) == 2 * len(weights) > 0
     folder = "ssdcam/weights" if kind == "wheel" else "weights"
-    assert {f"{folder}/{name}" for name in [*weights, "README.md"]} <= names
+    assert {f"{folder}/{name}" for name in [*weights, *quantised, "README.md"]} <= names
     assert "ssdcam/py.typed" in names
     assert any(name.rpartition("/")[2] == "LICENSE" for name in names)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, get_args
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
@@ -90,7 +88,7 @@ def combinations(
 
 
 def start_engine(combination: Combination, checkpoint: Checkpoint, threads: int | None) -> Engine:
-    """Start what is to be measured; int8 is calibrated on synthetic pictures where it has no ranges yet.
+    """Start what is to be measured; int8 is calibrated on synthetic pictures unless the detector comes with ranges.
 
     Raises:
         SsdcamError: it cannot be had here; the message says why.
@@ -99,16 +97,14 @@ def start_engine(combination: Combination, checkpoint: Checkpoint, threads: int 
         from ssdcam.benchmarking.eager import EagerEngine
 
         return EagerEngine(checkpoint, combination.device, combination.precision, threads)
-    start = partial(ENGINES[combination.engine].start, checkpoint, combination.device, combination.precision, threads)
-    if combination.precision != "int8":
-        return start()
-    with suppress(WrongUsageError):
-        return start()
+    calibration = None
+    if combination.precision == "int8":
+        import numpy as np
 
-    import numpy as np
+        from ssdcam.benchmarking.synthetic import scenes
+        from ssdcam.detection.int8 import Calibration
 
-    from ssdcam.benchmarking.synthetic import scenes
-    from ssdcam.detection.int8 import Calibration
-
-    height, width = checkpoint.spec.input_size
-    return start(Calibration(np.stack(list(scenes(_CALIBRATION_PICTURES, width, height))), remember=False))
+        height, width = checkpoint.spec.input_size
+        calibration = Calibration(np.stack(list(scenes(_CALIBRATION_PICTURES, width, height))), only_if_needed=True)
+    kind = ENGINES[combination.engine]
+    return kind.start(checkpoint, combination.device, combination.precision, threads, calibration)

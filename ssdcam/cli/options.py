@@ -117,8 +117,8 @@ detection = together(
         type=click.Choice(["auto", "fp32", "fp16", "bf16", "int8"]),
         default="auto",
         show_default=True,
-        help="Of the network's arithmetic; auto is the fastest that hardly costs accuracy: fp16 on CUDA; on CPUs that"
-        " compute in them int8 for embedded detectors, bf16 for others; else fp32.",
+        help="Of the network's arithmetic; auto is fp16 on CUDA, bf16 on CPUs that compute in it, else fp32; in"
+        " OpenVINO int8 for embedded detectors where an x86 CPU has VNNI.",
     ),
     click.option(
         "--calibrate",

@@ -35,6 +35,8 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
 
     share = find_share()
     if share.rank == 0:
+        new = [path for path in (told.output, *told.output.parents) if not exists(path)]
+        click.get_current_context().call_on_close(lambda: _remove_empty(new))
         _check_folder(told.output, told.resume)
     else:
         console.set_verbosity(-1)
@@ -99,9 +101,7 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
 
 
 def _check_folder(folder: Path, resume: bool) -> None:
-    """Make it, unless a run that is not meant to go on is in it; what stays empty is removed at the end."""
-    new = [path for path in (folder, *folder.parents) if not exists(path)]
-    click.get_current_context().call_on_close(lambda: _remove_empty(new))
+    """Make it, unless a run that is not meant to go on is in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         used = any(folder.iterdir())

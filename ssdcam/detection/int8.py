@@ -22,6 +22,7 @@ from ssdcam.detection.no_reports import import_quietly, no_reports
 from ssdcam.detection.prepared import Form, Made, Ready, find, prepared
 from ssdcam.errors import UnavailableError, WrongUsageError
 from ssdcam.files import write_whole
+from ssdcam.notes import note
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,12 @@ class Calibration:
 
     Attributes:
         batch: uint8 ``(N, H, W, 3)``, BGR, of the network's input size; N of 100 to 300 is best, and at least 1.
-        remember: whether int8 without pictures means these from then on; not for pictures that are made up.
+        only_if_needed: whether ranges that are known already come first, and int8 without pictures does not mean these
+            from then on; for pictures that are made up.
     """
 
     batch: NDArray[np.uint8]
-    remember: bool = True
+    only_if_needed: bool = False
 
 
 def quantised(
@@ -42,7 +44,7 @@ def quantised(
     name: str,
     calibration: Calibration | None,
     make: Callable[[], Made],
-    embedded: Callable[[], Ready | None] = lambda: None,
+    embedded: Callable[[], Ready | None] | None = None,
 ) -> Ready:
     """A network in int8: from the cache, or made now where pictures are given.
 
@@ -51,21 +53,24 @@ def quantised(
         name: what the network's own digest is, whatever the pictures.
         calibration: the pictures; None takes those of last time.
         make: makes the network in float.
-        embedded: what is taken where there were none last time; None where there is no such thing.
+        embedded: gives what is taken where there were none last time, if there is such a thing.
 
     Raises:
         UnavailableError: NNCF is not installed.
         WrongUsageError: no pictures, now or before.
     """
     pointer = form.folder / f"{name}.int8"
-    if calibration is None:
+    if calibration is None or calibration.only_if_needed:
         with suppress(OSError, UnicodeDecodeError):
             found = find(form, f"{name}-{pointer.read_text('ascii').strip()}")
             if found is not None:
                 return found
-        found = embedded()
+        found = embedded() if embedded else None
         if found is not None:
+            if pointer.is_file():
+                note(f"{form.engine}: the ranges of your pictures are gone: the detector's own are used")
             return found
+    if calibration is None:
         raise WrongUsageError(
             f"precision int8: {form.engine} needs pictures the first time; give --calibrate DIR, a folder of some"
             " hundred like those to come"
@@ -73,7 +78,7 @@ def quantised(
     batch = np.ascontiguousarray(calibration.batch)
     key = hashlib.sha256(batch.data).hexdigest()[:16]
     ready = prepared(form, f"{name}-{key}", lambda: quantise(make(), batch))
-    if calibration.remember:
+    if not calibration.only_if_needed:
         with suppress(OSError):  # a cache that cannot be written does no harm
             write_whole(pointer, f"{key}\n".encode())
     return ready

@@ -30,9 +30,10 @@ from ssdcam.cpu import computes_int8
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration, quantised
 from ssdcam.detection.no_reports import import_quietly
-from ssdcam.detection.prepared import Form, check_boxes, digest, prepared
+from ssdcam.detection.prepared import Form, check_boxes, digest, prepared, tell_not_kept, tell_preparing
 from ssdcam.errors import UnavailableError
 from ssdcam.files import write_whole
+from ssdcam.notes import note
 from ssdcam.ssd import host
 from ssdcam.ssd.default_boxes import default_boxes
 from ssdcam.ssd.spec import Selection
@@ -45,7 +46,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Floats = NDArray[np.float32]
 
 _ENGINE = "openvino"
-_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
+_TYPES: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
 _FORMAT = 3  # of what is kept; a new one when convert or quantise changes
 
 _one_at_a_time = threading.Lock()  # `cache` may call a function twice when two threads ask at once
@@ -55,10 +56,18 @@ _every_plan: WeakSet[_Plan] = WeakSet()
 
 @dataclass(frozen=True)
 class _Network:
-    """A network, and the file that it is in, if it could be kept."""
+    """A network.
+
+    Attributes:
+        model: it, as it was read.
+        path: the file in the cache that it is in, or would be, beside which what is compiled of it is kept; None where
+            nothing can be.
+        embedded: whether it came with a detector, so that there is no such file.
+    """
 
     model: openvino.Model
     path: Path | None
+    embedded: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,27 +152,46 @@ class OpenVinoEngine:
     ) -> None:
         ENGINES[_ENGINE].check(device, precision)
         self._core = openvino_core()
-        name, network = network_name(checkpoint), None
-        if precision == "auto" and computes_int8():
-            network = _embedded_int8(name)
-        self.precision = precision if precision != "auto" else "int8" if network else self._preferred()
-        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if self.precision.upper() not in able:
-            there = ", ".join(name for name in (*_TYPES, "int8") if name.upper() in able)
-            raise UnavailableError(f"precision {precision}: this CPU computes in {there}; use fp32")
-        self._settings: dict[str, Any] = {}
-        if self.precision != "int8":  # what integers do not suit is computed in what OpenVINO prefers
-            self._settings["INFERENCE_PRECISION_HINT"] = _TYPES[self.precision]
-        if threads is not None:
-            self._settings["INFERENCE_NUM_THREADS"] = threads
+        self._tensor = import_quietly("openvino").Tensor
         self._spec = checkpoint.spec
         self._defaults = default_boxes(checkpoint.spec.boxes)
+        self._threads = threads
         self._lock = threading.Lock()
-        self._network = network or _prepared(checkpoint, name, self.precision == "int8", calibration)
-        check_boxes(len(self._defaults), self._network.model.outputs[0].shape[1])
-        self._tensor = import_quietly("openvino").Tensor
         self._plans: dict[str, _Plan] = {}
+        name = network_name(checkpoint)
+        if precision == "auto":
+            if computes_int8() and self._start_embedded(name):
+                return
+            precision = self._preferred()
+        self._start(precision, lambda: _prepared(checkpoint, name, precision == "int8", calibration))
+
+    def _start(self, precision: Precision, network: Callable[[], _Network]) -> None:
+        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision.upper() not in able:
+            there = ", ".join(name for name in (*_TYPES, "int8") if name.upper() in able)
+            raise UnavailableError(f"precision {precision}: this CPU computes in {there}; use fp32")
+        self.precision = precision
+        self._settings: dict[str, Any] = {}
+        if precision != "int8":  # what integers do not suit is computed in what OpenVINO prefers
+            self._settings["INFERENCE_PRECISION_HINT"] = _TYPES[precision]
+        if self._threads is not None:
+            self._settings["INFERENCE_NUM_THREADS"] = self._threads
+        self._network = network()
+        check_boxes(len(self._defaults), self._network.model.outputs[0].shape[1])
         self._plan("LATENCY")  # an engine that starts is one that runs
+
+    def _start_embedded(self, name: str) -> bool:
+        """Start with the network in int8 that the detector comes with; False where it has none, or it does not run."""
+        try:
+            network = _embedded_int8(name)
+            if network is None:
+                return False
+            self._start("int8", lambda: network)
+        except Exception as error:  # the next precision may work, as another engine would be tried
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            note(f"{_ENGINE}: int8 does not start ({reason}): {self._preferred()} runs instead")
+            return False
+        return True
 
     def infer(self, batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         """Locations and raw scores of a batch ``(B, H, W, 3)``, BGR."""
@@ -215,19 +243,24 @@ class OpenVinoEngine:
             with suppress(Exception):  # damaged, or of another CPU
                 memory = _read_checked(path)
                 return _Plan(self._core.import_model(self._tensor(memory, shared_memory=True), "CPU", settings), memory)
+        if self._network.embedded and not self._plans:  # of others that was told
+            tell_preparing(_form())
         compiled = self._core.compile_model(self._network.model, "CPU", settings)
         if path:
-            with suppress(OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
+            try:
                 kept = io.BytesIO()
                 compiled.export_model(kept)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 _write_checked(path, kept.getbuffer())
+            except (OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
+                tell_not_kept(_form())
         return _Plan(compiled, None)
 
     def decode(self, locations: Floats, raw_scores: Floats, selection: Selection) -> host.PackedBoxes:
         """Boxes from what :meth:`infer` returned."""
         return host.postprocess(locations, raw_scores, self._defaults, self._spec, selection)
 
-    def _preferred(self) -> str:
+    def _preferred(self) -> Precision:
         preferred = self._core.get_property("CPU", "INFERENCE_PRECISION_HINT").to_string()
         return next((name for name, theirs in _TYPES.items() if theirs == preferred), "fp32")
 
@@ -325,13 +358,20 @@ def _embedded_int8(name: str) -> _Network | None:
     """The network in int8 that an embedded detector comes with; None for any other.
 
     Neither torch nor NNCF has a part in it.
+
+    Raises:
+        UnavailableError: it cannot be read.
     """
     description, weights = (embedded_folder() / "int8" / f"{name}{suffix}" for suffix in (".xml", ".bin"))
     if not description.is_file():
         return None
-    data = description.read_bytes(), weights.read_bytes()
-    which = hashlib.sha256(b"".join(data)).hexdigest()[:16]
-    return prepared(_form(), f"{name}-{which}", lambda: openvino_core().read_model(*data))
+    try:
+        data = description.read_bytes(), weights.read_bytes()
+        model = openvino_core().read_model(*data)
+    except (OSError, RuntimeError) as error:
+        raise UnavailableError(f"{description}: is damaged; install ssdcam again") from error
+    which = zlib.crc32(data[1], zlib.crc32(data[0]))
+    return _Network(model, _form().folder / f"{name}-{which:08x}.xml", embedded=True)
 
 
 def _form() -> Form[openvino.Model, _Network]:

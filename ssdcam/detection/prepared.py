@@ -79,15 +79,25 @@ def prepared(form: Form[Made, Ready], name: str, make: Callable[[], Made]) -> Re
     found = find(form, name)
     if found is not None:
         return found
-    note(f"{form.engine}: preparing this network, to be kept in {form.folder}: it starts faster from then on")
+    tell_preparing(form)
     made = make()
     try:
         _keep(form, name, made)
     except (OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
-        note(f"{form.engine}: it cannot be kept in {form.folder}, and will be prepared again the next time")
+        tell_not_kept(form)
     # As it will be opened from now on: what an engine makes of it may be kept beside the file.
     opened = find(form, name)
     return form.open(made) if opened is None else opened
+
+
+def tell_preparing(form: Form[Any, Any]) -> None:
+    """Say that the first start takes longer."""
+    note(f"{form.engine}: preparing this network, to be kept in {form.folder}: it starts faster from then on")
+
+
+def tell_not_kept(form: Form[Any, Any]) -> None:
+    """Say that so will the next one."""
+    note(f"{form.engine}: it cannot be kept in {form.folder}, and will be prepared again the next time")
 
 
 def _keep(form: Form[Made, Ready], name: str, made: Made) -> None:

@@ -10,18 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from ssdcam.cache import cache_folder, is_offline
-from ssdcam.cpu import CPUINFO, cpu_features
+from ssdcam.cpu import CPUINFO, PRECISIONS, cpu_features
 from ssdcam.diagnosis.finding import Finding, ok, problem, warning
 from ssdcam.memory import memory
 
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-
-# Features by Linux's names, the best first, that make a precision faster than fp32.
-_PRECISIONS = {
-    "bf16": {"amx_bf16": "AMX", "avx512_bf16": "AVX-512", "bf16": "Arm"},
-    "fp16": {"amx_fp16": "AMX", "avx512_fp16": "AVX-512", "asimdhp": "Arm"},
-    "int8": {"amx_int8": "AMX", "avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX VNNI", "i8mm": "Arm", "asimddp": "Arm"},
-}
 
 _ENOUGH_MEMORY = 1.0  # GiB that are free: torch, the network and some frames of a large video
 _ENOUGH_DISK = 0.5  # GiB
@@ -37,7 +30,7 @@ def check_cpu(cpuinfo: Path = CPUINFO, cgroup: Path = _CGROUP) -> Iterator[Findi
         return
     fast = [
         f"{precision} ({how})"
-        for precision, names in _PRECISIONS.items()
+        for precision, names in PRECISIONS.items()
         if (how := next((how for name, how in names.items() if name in features), ""))
     ]
     text += f"; beside fp32 it computes in {', '.join(fast)}" if fast else "; it computes in fp32 alone"

@@ -38,22 +38,17 @@ def test_what_is_asked_for_is_tried() -> None:
     assert combinations(["openvino"], ["fp32"], ["cuda:0"]) == [Combination("openvino", "fp32", "cuda:0")]
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_int8_is_calibrated_on_synthetic_pictures_where_it_has_no_ranges_yet(
-    known: bool, tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+def test_int8_is_calibrated_on_made_up_pictures_if_it_must_be(
+    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried: list[Calibration | None] = []
-
-    def start(kind: EngineKind, *_: object) -> object:
-        tried.append(next((one for one in _ if isinstance(one, Calibration)), None))
-        if tried[-1] is None and not known:
-            raise WrongUsageError("precision int8: needs pictures the first time")
-        return kind
-
-    monkeypatch.setattr(EngineKind, "start", start)
-    start_engine(Combination("openvino", "int8", "cpu"), tiny_checkpoint, None)
-    pictures = [None if one is None else (len(one.batch), one.remember) for one in tried]
-    assert pictures == ([None] if known else [None, (16, False)])
+    given: list[Calibration | None] = []
+    monkeypatch.setattr(EngineKind, "start", lambda *how: given.append(how[-1]))
+    for precision in ("int8", "fp32"):
+        start_engine(Combination("openvino", precision, "cpu"), tiny_checkpoint, None)
+    first, second = given
+    assert first is not None
+    assert (len(first.batch), first.only_if_needed) == (16, True)
+    assert second is None
 
 
 def test_unknown_engine() -> None:
