@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -182,17 +183,27 @@ class TestInt8:
             load(engine="openvino", precision="int8")
 
     def test_a_network_that_does_not_compile(self, monkeypatch, caplog):
-        compiled = openvino_engine.OpenVinoEngine._compiled
+        core = openvino_engine.openvino_core()
 
-        def refuse(engine, settings):
-            if engine.precision == "int8":
-                raise RuntimeError("object is not initialized\n\n")
-            return compiled(engine, settings)
+        class Refusing:
+            """As OpenVINO does what its settings of the environment forbid."""
 
-        monkeypatch.setattr(openvino_engine.OpenVinoEngine, "_compiled", refuse)
+            def __getattr__(self, name):
+                return getattr(core, name)
+
+            def compile_model(self, model, device, settings):
+                if "INFERENCE_PRECISION_HINT" not in settings:  # int8
+                    raise RuntimeError("Exception from core.cpp:117:\nobject is not initialized\n\n")
+                return core.compile_model(model, device, settings)
+
+        monkeypatch.setattr(openvino_engine, "openvino_core", Refusing)
         caplog.set_level(NOTE, console.log.name)
-        assert load(engine="openvino").engine.precision != "int8"
-        assert "openvino: int8 does not start (object is not initialized): " in caplog.text
+        engine = load(engine="openvino").engine
+        assert engine.precision != "int8"
+        complaint = "precision int8: OpenVINO cannot compile this network for this CPU (object is not initialized)"
+        assert f"openvino: {complaint}; {engine.precision} runs instead" in caplog.text
+        with pytest.raises(UnavailableError, match=re.escape(complaint)):
+            load(engine="openvino", precision="int8")
 
     def test_ranges_of_ones_own_pictures_come_first_but_not_by_themselves(self, home, caplog):
         pytest.importorskip("nncf", reason="needs NNCF: pip install 'ssdcam[int8]'")

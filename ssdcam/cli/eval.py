@@ -18,6 +18,7 @@ from ssdcam.files import is_file
 if TYPE_CHECKING:
     from ssdcam.datasets import Dataset
     from ssdcam.detection.detector import Detector
+    from ssdcam.detection.engine import Engine
     from ssdcam.evaluation import Evaluation, Metric, Pairing
 
 # What means nothing to records that are there already.
@@ -108,7 +109,8 @@ def command(
     if plots:
         write_figure(draw_curves(result), plots / "precision_recall.png")
         write_figure(draw_confusion(confuse(pairing)), plots / "confusion.png")
-    click.echo(dump(_to_json(result, pairing, dataset)) if as_json else _table(result, pairing))
+    engine = detector.engine if detector else None
+    click.echo(dump(_to_json(result, pairing, dataset, engine)) if as_json else _table(result, pairing, engine))
     if dataset.skipped:
         raise click.exceptions.Exit(1)
 
@@ -174,7 +176,8 @@ def _read(
     return pair(dataset, found, elsewhere.labels if names is None else names), [*dataset.problems, *elsewhere.problems]
 
 
-def _to_json(result: Evaluation, pairing: Pairing, dataset: Dataset) -> dict[str, Any]:
+def _to_json(result: Evaluation, pairing: Pairing, dataset: Dataset, engine: Engine | None) -> dict[str, Any]:
+    ran = {"engine": engine.name, "precision": engine.precision, "device": engine.device} if engine else {}
     return {
         "metric": result.metric,
         **{name: _or_null(figure) for name, figure in result.figures.items()},
@@ -185,6 +188,7 @@ def _to_json(result: Evaluation, pairing: Pairing, dataset: Dataset) -> dict[str
         "left_out": list(pairing.left_out),
         "not_in_data": list(pairing.not_in_data),
         "skipped": dataset.skipped,
+        **ran,
     }
 
 
@@ -193,7 +197,7 @@ def _or_null(figure: float) -> float | None:
     return None if math.isnan(figure) else round(figure, 6)
 
 
-def _table(result: Evaluation, pairing: Pairing) -> str:
+def _table(result: Evaluation, pairing: Pairing, engine: Engine | None) -> str:
     """A line a class, the means, and what could not be scored."""
     coco = result.metric == "coco"
     width = max([10, *(len(console.printable(label)) for label in pairing.labels)])
@@ -209,7 +213,8 @@ def _table(result: Evaluation, pairing: Pairing) -> str:
     lines.append(f"{'mean':{width}} {' '.join(map(_figure, means))} {truths:14} {found:11}")
     more = [f"{name} {figure:.4f}" for name, figure in result.figures.items() if name not in ("map", "map50")]
     lines += ["  ".join(more[i : i + 4]) for i in range(0, len(more), 4)]
-    lines.append(f"{result.num_images} photos, metric {result.metric}")
+    ran = f"; {engine.name} on {engine.device} in {engine.precision}" if engine else ""
+    lines.append(f"{result.num_images} photos, metric {result.metric}{ran}")
     for what, labels in (("the detector does not know", pairing.left_out), ("not in the data", pairing.not_in_data)):
         if labels:
             lines.append(f"left out, {what}: {console.printable(', '.join(labels))}")

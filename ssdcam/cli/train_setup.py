@@ -51,6 +51,7 @@ def labels_to_learn(told: TrainOptions, datasets: Sequence[Dataset]) -> tuple[st
     """The classes that were asked for, or all that the data has.
 
     Raises:
+        DatasetError: the data shows no object.
         WrongUsageError: ``--classes`` names none, or one that nothing is said of: it was misspelt; or ``--labels`` has
             one twice, or none that the data has.
     """
@@ -59,6 +60,8 @@ def labels_to_learn(told: TrainOptions, datasets: Sequence[Dataset]) -> tuple[st
     from ssdcam.training.data import join_labels
 
     there = join_labels(datasets)
+    if not there and not told.teacher:
+        raise DatasetError("the data shows no object: there is nothing to learn")
     if told.labels is not None:
         listed = read_labels(told.labels)
         if twice := sorted({name for name in listed if listed.count(name) > 1}):

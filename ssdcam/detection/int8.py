@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ssdcam.detection.no_reports import import_quietly, no_reports
 from ssdcam.detection.prepared import Form, Made, Ready, find, prepared
 from ssdcam.errors import UnavailableError, WrongUsageError
-from ssdcam.files import write_whole
+from ssdcam.files import is_file, write_whole
 from ssdcam.notes import note
 
 
@@ -67,7 +67,7 @@ def quantised(
                 return found
         found = embedded() if embedded else None
         if found is not None:
-            if pointer.is_file():
+            if is_file(pointer):
                 note(f"{form.engine}: the ranges of your pictures are gone: the detector's own are used")
             return found
     if calibration is None:

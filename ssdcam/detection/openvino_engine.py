@@ -32,7 +32,7 @@ from ssdcam.detection.int8 import Calibration, quantised
 from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.prepared import Form, check_boxes, digest, prepared, tell_not_kept, tell_preparing
 from ssdcam.errors import UnavailableError
-from ssdcam.files import write_whole
+from ssdcam.files import is_file, write_whole
 from ssdcam.notes import note
 from ssdcam.ssd import host
 from ssdcam.ssd.default_boxes import default_boxes
@@ -189,7 +189,7 @@ class OpenVinoEngine:
             self._start("int8", lambda: network)
         except Exception as error:  # the next precision may work, as another engine would be tried
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            note(f"{_ENGINE}: int8 does not start ({reason}): {self._preferred()} runs instead")
+            note(f"{_ENGINE}: {reason}; {self._preferred()} runs instead")
             return False
         return True
 
@@ -239,13 +239,19 @@ class OpenVinoEngine:
         facts += [self._core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
         key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
         path = self._network.path and self._network.path.with_suffix(f".{key}.blob")
-        if path and path.is_file():
+        if path and is_file(path):
             with suppress(Exception):  # damaged, or of another CPU
                 memory = _read_checked(path)
                 return _Plan(self._core.import_model(self._tensor(memory, shared_memory=True), "CPU", settings), memory)
         if self._network.embedded and not self._plans:  # of others that was told
             tell_preparing(_form())
-        compiled = self._core.compile_model(self._network.model, "CPU", settings)
+        try:
+            compiled = self._core.compile_model(self._network.model, "CPU", settings)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1:] or ["no reason given"]
+            raise UnavailableError(
+                f"precision {self.precision}: OpenVINO cannot compile this network for this CPU ({reason[0]})"
+            ) from error
         if path:
             try:
                 kept = io.BytesIO()

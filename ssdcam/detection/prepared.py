@@ -17,6 +17,7 @@ import numpy as np
 from ssdcam.cache import cache_folder
 from ssdcam.checkpoints.checkpoint import Checkpoint, spec_to_json
 from ssdcam.errors import CheckpointError
+from ssdcam.files import is_file
 from ssdcam.notes import note
 
 Made = TypeVar("Made")
@@ -68,7 +69,7 @@ def digest(checkpoint: Checkpoint, *facts: Any) -> str:
 def find(form: Form[Made, Ready], name: str) -> Ready | None:
     """What is kept under a name; None if it is not there or damaged."""
     path = form.folder / f"{name}{form.suffixes[-1]}"
-    if path.is_file():
+    if is_file(path):
         with suppress(Exception):  # every engine has errors of its own for a damaged file
             return form.open(path)
     return None

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ssdcam.detection.engines import ENGINES
+
 from ..datasets import made
 from ..datasets.made import LAYOUTS, Thing
 from .commands import TIMEOUT, Run, Terminal, ssdcam
@@ -69,6 +71,7 @@ class TestRealDetector:
         assert result["map"] == pytest.approx(expected.pop("mAP"), abs=5.1e-5)  # it prints four decimals
         assert result["classes"] == pytest.approx(expected, abs=5.1e-5)
         assert result["images"] == 100
+        assert (result["engine"] in ENGINES, result["device"], result["precision"] != "auto") == (True, "cpu", True)
 
     def test_records_give_the_same(
         self, result: dict[str, Any], hundred: Path, coco_tflite: Path, tmp_path: Path
@@ -81,6 +84,7 @@ class TestRealDetector:
         assert again["detections"] == pytest.approx(result["detections"], rel=1e-3)
         assert again["not_in_data"] == result["not_in_data"]
         assert again["left_out"] == result["left_out"]
+        assert "engine" not in again
 
     @pytest.mark.slow
     def test_all_of_val(self, shared: Path, coco_tflite: Path) -> None:

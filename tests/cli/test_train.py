@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import psutil
 import pytest
 
@@ -19,6 +20,7 @@ from ssdcam.cli.train_options import TrainOptions
 from ssdcam.training.log import read_log
 from ssdcam.training.run_folder import load_state
 
+from .. import pictures
 from ..checkpoints.families.small import save_faces
 from ..training.scenes import LABELS, draw, tiny
 from ..waiting import GUARD, finish, wait_until
@@ -45,6 +47,15 @@ def write_coco(folder: Path, split: str, count: int, seed: int) -> None:
     (folder / f"{split}.json").write_text(text)
 
 
+def write_empty_voc(folder: Path) -> None:
+    """A photo that nothing is said to be on."""
+    for part in ("ImageSets/Main", "Annotations", "JPEGImages"):
+        (folder / part).mkdir(parents=True)
+    (folder / "ImageSets/Main/train.txt").write_text("x\n")
+    (folder / "Annotations/x.xml").write_text("<annotation><filename>x.jpg</filename></annotation>")
+    cv2.imwrite(str(folder / "JPEGImages/x.jpg"), pictures.noise(60, 80, 1))
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
@@ -52,6 +63,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_coco(folder, "val", 4, 1)
     (folder / "other.txt").write_text("unicorn\n")
     (folder / "twice.txt").write_text("disc\nsquare\ndisc\n")
+    write_empty_voc(folder / "empty")
     return folder
 
 
@@ -192,6 +204,7 @@ def test_a_terminal_that_is_closed_saves_and_the_run_goes_on(data: Path, tmp_pat
         (("{data}", "-m", "{model}", "--batch", "65536"), "--batch 65536 is too large for 10 photos: pass 10 at most"),
         (("{data}", "-m", "{model}", "--no-augment", "--mosaic", "0.5"), "--mosaic"),
         (("{data}", "-m", "{model}", "--split", "test"), "no part 'test'"),
+        (("{empty}", "-m", "{model}"), "the data shows no object: there is nothing to learn"),
         (("{data}", "-m", "{model}", "--precision", "fp16", "--device", "cpu"), "needs a CUDA device"),
     ],
 )
@@ -206,7 +219,7 @@ def test_complaints(
 ) -> None:
     """In this process: importing torch eight times would take longer than all the rest."""
     monkeypatch.setattr(console.log, "propagate", True)
-    given = [a.format(data=data, model=model) for a in arguments]
+    given = [a.format(data=data, model=model, empty=data / "empty") for a in arguments]
     (tmp_path / "ours").mkdir()
     assert command_line.run(["train", *given, "-o", str(tmp_path / "ours" / "runs" / "first")]) in (1, 2)
     assert complaint in one_line(caplog.text)

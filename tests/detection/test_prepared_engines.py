@@ -270,9 +270,12 @@ def test_other_weights_are_another_network(name, cache, tiny_checkpoint, batch):
     assert not np.allclose(*found, atol=1e-4)
 
 
-def test_a_cache_that_cannot_be_written_does_no_harm(name, tiny_checkpoint, batch, tmp_path, monkeypatch):
+@pytest.mark.parametrize("home", ["file", 300 * "x"])
+def test_a_cache_that_can_be_neither_written_nor_looked_at_does_no_harm(
+    home, name, tiny_checkpoint, batch, tmp_path, monkeypatch
+):
     (tmp_path / "file").touch()
-    monkeypatch.setenv("SSDCAM_HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("SSDCAM_HOME", str(tmp_path / home))
     assert len(start(name, tiny_checkpoint).infer(batch)[0]) == 5
 
 
