@@ -185,7 +185,7 @@ training = options.together(
         type=parameters.Whole(0),
         default=0,
         show_default=True,
-        help="So many convolutions, from the picture on, stay as they are.",
+        help="So many convolutions, from the picture on, stay as they are; as many as 999 are the whole backbone.",
     ),
     click.option(
         "--batch-norm",
