@@ -56,7 +56,7 @@ def start() -> None:
     log.setLevel(NOTE)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # they are for programmers
-    ours = open(os.dup(2), "wb", closefd=False)  # noqa: SIM115  # open to the end
+    ours = open(os.dup(2), "wb", closefd=False)  # noqa: SIM115  # stderr, until the process ends
     sys.stderr = _Stderr(ours, encoding="utf-8", errors="backslashreplace", line_buffering=True)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threading.excepthook = _tell_of_thread

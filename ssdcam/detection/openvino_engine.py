@@ -30,6 +30,7 @@ from ssdcam.cpu import computes_int8
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration, quantised
 from ssdcam.detection.no_reports import import_quietly
+from ssdcam.detection.openvino_conversion import convert
 from ssdcam.detection.prepared import Form, check_boxes, digest, prepared, tell_not_kept, tell_preparing
 from ssdcam.errors import UnavailableError
 from ssdcam.files import is_file, write_whole
@@ -40,14 +41,13 @@ from ssdcam.ssd.spec import Selection
 
 if TYPE_CHECKING:
     import openvino
-    import torch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 Floats = NDArray[np.float32]
 
 _ENGINE = "openvino"
 _TYPES: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
-_FORMAT = 3  # of what is kept; a new one when convert or quantise changes
+_FORMAT = 3  # of what is kept; a new one when openvino_conversion or quantise changes
 
 _one_at_a_time = threading.Lock()  # `cache` may call a function twice when two threads ask at once
 _forked = threading.Event()  # in a process that was forked from one that has used OpenVINO
@@ -163,21 +163,20 @@ class OpenVinoEngine:
             if computes_int8() and self._start_embedded(name):
                 return
             precision = self._preferred()
-        self._start(precision, lambda: _prepared(checkpoint, name, precision == "int8", calibration))
-
-    def _start(self, precision: Precision, network: Callable[[], _Network]) -> None:
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision.upper() not in able:
             there = ", ".join(name for name in (*_TYPES, "int8") if name.upper() in able)
             raise UnavailableError(f"precision {precision}: this CPU computes in {there}; use fp32")
-        self.precision = precision
+        self._start(precision, _prepared(checkpoint, name, precision == "int8", calibration))
+
+    def _start(self, precision: Precision, network: _Network) -> None:
+        check_boxes(len(self._defaults), network.model.outputs[0].shape[1])
+        self.precision, self._network = precision, network
         self._settings: dict[str, Any] = {}
         if precision != "int8":  # what integers do not suit is computed in what OpenVINO prefers
             self._settings["INFERENCE_PRECISION_HINT"] = _TYPES[precision]
         if self._threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = self._threads
-        self._network = network()
-        check_boxes(len(self._defaults), self._network.model.outputs[0].shape[1])
         self._plan("LATENCY")  # an engine that starts is one that runs
 
     def _start_embedded(self, name: str) -> bool:
@@ -186,7 +185,7 @@ class OpenVinoEngine:
             network = _embedded_int8(name)
             if network is None:
                 return False
-            self._start("int8", lambda: network)
+            self._start("int8", network)
         except Exception as error:  # the next precision may work, as another engine would be tried
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             note(f"{_ENGINE}: {reason}; {self._preferred()} runs instead")
@@ -391,49 +390,3 @@ def _form() -> Form[openvino.Model, _Network]:
 
 def _write(model: openvino.Model, path: Path) -> None:
     import_quietly("openvino").save_model(model, path, compress_to_fp16=False)
-
-
-def convert(checkpoint: Checkpoint) -> openvino.Model:
-    """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8, BGR; by torch."""
-    import torch
-
-    from ssdcam.detection.torch_engine import Normalise, load_network
-
-    network = torch.nn.Sequential(Normalise(checkpoint.spec.normalisation), load_network(checkpoint)).eval()
-    height, width = checkpoint.spec.input_size
-    model = from_torch(network, torch.zeros(1, height, width, 3, dtype=torch.uint8))
-    model.reshape([1, height, width, 3])
-    round_plainly(model)
-    return model
-
-
-def from_torch(network: torch.nn.Module, example: torch.Tensor) -> openvino.Model:
-    """Trace a network; by OpenVINO's frontend itself, whose usual wrapper reports to its makers."""
-    import warnings
-
-    import torch
-
-    manager = import_quietly("openvino.frontend").FrontEndManager()
-    decoder = import_quietly("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sizes become constants, as they should
-        frontend = manager.load_by_framework("pytorch")
-        decoded = decoder(network, example_input=example)  # nothing else holds it while it is read
-        model: openvino.Model = frontend.convert(frontend.load(decoded))
-    return model
-
-
-def round_plainly(model: openvino.Model) -> None:
-    """Say ``ceil`` where torch's own rounding is just that: OpenVINO computes what follows torch's not in int8.
-
-    They differ where a last window would begin behind the picture, which torch leaves out. Height and width are fixed.
-    """
-    for pool in (node for node in model.get_ops() if node.get_type_name() == "MaxPool"):
-        how = pool.get_attributes()
-        sizes = [size.get_length() for size in list(pool.input(0).get_partial_shape())[2:]]
-        layout = zip(sizes, how["pads_begin"], how["pads_end"], how["kernel"], how["strides"], strict=True)
-        if how["rounding_type"] == "ceil_torch" and all(
-            -(-(size + begin + end - kernel) // stride) * stride < size + begin
-            for size, begin, end, kernel, stride in layout
-        ):
-            pool.set_attribute("rounding_type", "ceil")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ssdcam.detection.int8 import quantise
 from ssdcam.detection.no_reports import import_quietly
-from ssdcam.detection.openvino_engine import from_torch, openvino_core, round_plainly
+from ssdcam.detection.openvino_conversion import from_torch, round_plainly
+from ssdcam.detection.openvino_engine import openvino_core
 from ssdcam.errors import UnavailableError
 from ssdcam.exporting.formats import Format, Quantised, Run, as_half, to_planes
 from ssdcam.exporting.network import DecodedAndRaw, DecodedSSD

@@ -14,7 +14,7 @@ import pytest
 import ssdcam
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.cli import console
-from ssdcam.detection import int8, openvino_engine
+from ssdcam.detection import int8, openvino_conversion
 from ssdcam.detection.detector import calibration_batch
 from ssdcam.detection.engine import Engine
 from ssdcam.detection.engines import ENGINES
@@ -54,7 +54,7 @@ def test_weights_take_seven_bits(tiny_checkpoint, batch):
     """On CPUs without VNNI sums of two products do not fit into 16 bits otherwise."""
     for package in ("openvino", "nncf"):
         pytest.importorskip(package, reason=f"needs {package}: pip install 'ssdcam[openvino,int8]'")
-    model = int8.quantise(openvino_engine.convert(tiny_checkpoint), batch)
+    model = int8.quantise(openvino_conversion.convert(tiny_checkpoint), batch)
     constants = [node for node in model.get_ops() if node.get_type_name() == "Constant"]
     weights = [node.data for node in constants if node.get_element_type().get_type_name() == "i8"]
     assert len(weights) > 10

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssdcam.detection import openvino_engine
+from ssdcam.detection import openvino_conversion, openvino_engine
 from ssdcam.detection.openvino_engine import OpenVinoEngine
 from ssdcam.errors import UnavailableError, WrongUsageError
 
@@ -46,9 +46,9 @@ def test_other_devices_are_refused(tiny_checkpoint):
 def test_pooling_is_rounded_as_int8_has_it(size: int, pool: dict, rounding: str):
     network = torch.nn.MaxPool2d(**pool, ceil_mode=True)
     pixels = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 2, size, size)).astype(np.float32))
-    model = openvino_engine.from_torch(network, pixels)
+    model = openvino_conversion.from_torch(network, pixels)
     model.reshape([-1, 2, size, size])
-    openvino_engine.round_plainly(model)
+    openvino_conversion.round_plainly(model)
     (node,) = (node for node in model.get_ops() if node.get_type_name() == "MaxPool")
     assert node.get_attributes()["rounding_type"] == rounding
     (found,) = openvino_engine.openvino_core().compile_model(model, "CPU")(pixels.numpy()).values()

@@ -1,0 +1,58 @@
+"""From torch's networks to OpenVINO's; for the engine, and for files that are exported."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.detection.no_reports import import_quietly
+
+if TYPE_CHECKING:
+    import openvino
+    import torch
+
+
+def convert(checkpoint: Checkpoint) -> openvino.Model:
+    """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8, BGR; by torch."""
+    import torch
+
+    from ssdcam.detection.torch_engine import Normalise, load_network
+
+    network = torch.nn.Sequential(Normalise(checkpoint.spec.normalisation), load_network(checkpoint)).eval()
+    height, width = checkpoint.spec.input_size
+    model = from_torch(network, torch.zeros(1, height, width, 3, dtype=torch.uint8))
+    model.reshape([1, height, width, 3])
+    round_plainly(model)
+    return model
+
+
+def from_torch(network: torch.nn.Module, example: torch.Tensor) -> openvino.Model:
+    """Trace a network; by OpenVINO's frontend itself, whose usual wrapper reports to its makers."""
+    import warnings
+
+    import torch
+
+    manager = import_quietly("openvino.frontend").FrontEndManager()
+    decoder = import_quietly("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sizes become constants, as they should
+        frontend = manager.load_by_framework("pytorch")
+        decoded = decoder(network, example_input=example)  # nothing else holds it while it is read
+        model: openvino.Model = frontend.convert(frontend.load(decoded))
+    return model
+
+
+def round_plainly(model: openvino.Model) -> None:
+    """Say ``ceil`` where torch's own rounding is just that: OpenVINO computes what follows torch's not in int8.
+
+    They differ where a last window would begin behind the picture, which torch leaves out. Height and width are fixed.
+    """
+    for pool in (node for node in model.get_ops() if node.get_type_name() == "MaxPool"):
+        how = pool.get_attributes()
+        sizes = [size.get_length() for size in list(pool.input(0).get_partial_shape())[2:]]
+        layout = zip(sizes, how["pads_begin"], how["pads_end"], how["kernel"], how["strides"], strict=True)
+        if how["rounding_type"] == "ceil_torch" and all(
+            -(-(size + begin + end - kernel) // stride) * stride < size + begin
+            for size, begin, end, kernel, stride in layout
+        ):
+            pool.set_attribute("rounding_type", "ceil")
