@@ -126,6 +126,21 @@ class TestInt8:
         names = {openvino_engine.network_name(open_checkpoint(name)) for name in EMBEDDED}
         assert {path.name for path in self.FILES.iterdir()} == {f"{n}{end}" for n in names for end in (".xml", ".bin")}
 
+    def test_every_convolution_has_weights_for_which_there_is_8_bit_arithmetic(self):
+        """Bytes, and a scale for each output channel: depthwise ones had scales for columns of their kernels, too."""
+        for description in self.FILES.glob("*.xml"):
+            nodes = openvino_engine.openvino_core().read_model(description).get_ops()
+            convolutions = [node for node in nodes if node.get_type_name() in ("Convolution", "GroupConvolution")]
+            assert {node.get_type_name() for node in convolutions} == {"Convolution", "GroupConvolution"}
+            for convolution in convolutions:
+                scaled = convolution.input_value(1).get_node()
+                stored, scale = (scaled.input_value(place).get_node() for place in range(2))
+                assert (scaled.get_type_name(), stored.get_type_name()) == ("Multiply", "Convert")
+                assert stored.input_value(0).get_element_type().get_type_name() == "i8"
+                shape = list(scaled.get_output_shape(0))
+                channels = 1 if convolution.get_type_name() == "Convolution" else 2
+                assert list(scale.get_output_shape(0)) == [*shape[:channels], *[1] * (len(shape) - channels)]
+
     def test_at_once(self, tmp_path, home):
         """Neither pictures nor torch nor NNCF are needed, and the package's own folder is left as it is."""
         cv2.imwrite(str(tmp_path / "a.png"), np.zeros((90, 120, 3), np.uint8))

@@ -108,7 +108,7 @@ def quantise(
             return {name: to_input(picture) if to_input else picture}
 
         pictures = nncf.Dataset(range(len(batch)), given)
-        return nncf.quantize(
+        made = nncf.quantize(
             model,
             pictures,
             preset=nncf.QuantizationPreset.MIXED,
@@ -118,6 +118,44 @@ def quantise(
             # what is exported may come to run on such a one.
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
         )
+    if not hasattr(model, "graph"):
+        darkest, lightest = (np.full_like(batch[:1], value) for value in (0, 255))
+        _hold_all_pixels(made, *(to_input(each) if to_input else each for each in (darkest, lightest)))
+    return made
+
+
+def _hold_all_pixels(model: Any, darkest: NDArray[Any], lightest: NDArray[Any]) -> None:
+    """Let the range of an OpenVINO network's input be all that a picture can hold.
+
+    NNCF's is the mean of the extremes of its pictures: of those that have black and white in them, both are clipped.
+    """
+    openvino = import_quietly("openvino")
+    alone = model.clone()
+    if (step := _first_range(alone)) is None:
+        return
+    before = openvino.Model([step.input_value(0)], alone.get_parameters())
+    extremes = []
+    for picture in (darkest, lightest):
+        found = openvino.Tensor(np.float32, [])
+        before.evaluate([found], [openvino.Tensor(picture)])
+        extremes.append(found.data)
+    step = _first_range(model)
+    for place, value in enumerate((np.min(extremes), np.max(extremes)) * 2, 1):
+        old = step.input_value(place)
+        constant = openvino.op.Constant(np.full(old.get_shape(), value, np.float32))
+        step.input(place).replace_source_output(constant.output(0))
+
+
+def _first_range(model: Any) -> Any:
+    """The quantisation of a network's input, before which each step has one behind it; None if there is none."""
+    (node,) = model.get_parameters()
+    while node.get_type_name() != "FakeQuantize":
+        behind = [port.get_node() for port in node.output(0).get_target_inputs()]
+        behind = [each for each in behind if each.get_type_name() != "ShapeOf"]
+        if len(behind) != 1 or node.get_type_name() == "Convolution":
+            return None
+        (node,) = behind
+    return node
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
@@ -16,33 +17,47 @@ def convert(checkpoint: Checkpoint) -> openvino.Model:
     """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8, BGR; by torch."""
     import torch
 
-    from ssdcam.detection.torch_engine import Normalise, load_network
+    from ssdcam.detection.pixel_rows import OfPixelRows
+    from ssdcam.detection.torch_engine import load_network
 
-    network = torch.nn.Sequential(Normalise(checkpoint.spec.normalisation), load_network(checkpoint)).eval()
-    height, width = checkpoint.spec.input_size
-    model = from_torch(network, torch.zeros(1, height, width, 3, dtype=torch.uint8))
-    model.reshape([1, height, width, 3])
-    round_plainly(model)
-    return model
+    network = OfPixelRows(load_network(checkpoint), checkpoint.spec).eval()
+    shape = [1, *checkpoint.spec.input_size, 3]
+    return from_torch(network, torch.zeros(shape, dtype=torch.uint8), shape)
 
 
-def from_torch(network: torch.nn.Module, example: torch.Tensor) -> openvino.Model:
-    """Trace a network; by OpenVINO's frontend itself, whose usual wrapper reports to its makers."""
+def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[int]) -> openvino.Model:
+    """Trace a network; by OpenVINO's frontend itself, whose usual wrapper reports to its makers.
+
+    Weights are constants as they stand: the frontend leaves those of depthwise convolutions behind an operator that
+    gives them another shape, and NNCF, which looks for the output channels in the shape before it, chooses scales that
+    OpenVINO has no 8-bit convolution for.
+
+    Args:
+        network: has one input.
+        example: of it.
+        shape: of the inputs to come; -1 is any.
+    """
     import warnings
 
     import torch
 
-    manager = import_quietly("openvino.frontend").FrontEndManager()
+    frontends = import_quietly("openvino.frontend").FrontEndManager()
     decoder = import_quietly("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes become constants, as they should
-        frontend = manager.load_by_framework("pytorch")
+        frontend = frontends.load_by_framework("pytorch")
         decoded = decoder(network, example_input=example)  # nothing else holds it while it is read
         model: openvino.Model = frontend.convert(frontend.load(decoded))
+    model.reshape(list(shape))
+    passes = import_quietly("openvino.passes")
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(model)
+    _round_plainly(model)
     return model
 
 
-def round_plainly(model: openvino.Model) -> None:
+def _round_plainly(model: openvino.Model) -> None:
     """Say ``ceil`` where torch's own rounding is just that: OpenVINO computes what follows torch's not in int8.
 
     They differ where a last window would begin behind the picture, which torch leaves out. Height and width are fixed.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ssdcam.detection.int8 import quantise
 from ssdcam.detection.no_reports import import_quietly
-from ssdcam.detection.openvino_conversion import from_torch, round_plainly
+from ssdcam.detection.openvino_conversion import from_torch
 from ssdcam.detection.openvino_engine import openvino_core
 from ssdcam.errors import UnavailableError
 from ssdcam.exporting.formats import Format, Quantised, Run, as_half, to_planes
@@ -55,9 +55,7 @@ def _quantise(network: DecodedSSD, opset: int | None, pictures: NDArray[np.uint8
 
 def _convert(module: torch.nn.Module, spec: ModelSpec) -> Any:
     height, width = spec.input_size
-    model = from_torch(module, torch.zeros(2, 3, height, width))
-    model.reshape([-1, 3, height, width])
-    round_plainly(model)
+    model = from_torch(module, torch.zeros(2, 3, height, width), [-1, 3, height, width])
     _name(model.inputs, "images")
     return model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration
 from ssdcam.errors import UnavailableError, WrongUsageError
 from ssdcam.notes import NOTE
+from ssdcam.ssd.spec import Normalisation
 
 from .. import pictures
 from ..cli.running import INSTALLED, one_line, run
@@ -51,14 +53,32 @@ def start(name: str, checkpoint: Checkpoint, calibration: Calibration | None = N
 
 
 def test_weights_take_seven_bits(tiny_checkpoint, batch):
-    """On CPUs without VNNI sums of two products do not fit into 16 bits otherwise."""
+    """On CPUs without VNNI sums of two products do not fit into 16 bits otherwise; depthwise ones are not summed so."""
     for package in ("openvino", "nncf"):
         pytest.importorskip(package, reason=f"needs {package}: pip install 'ssdcam[openvino,int8]'")
     model = int8.quantise(openvino_conversion.convert(tiny_checkpoint), batch)
     constants = [node for node in model.get_ops() if node.get_type_name() == "Constant"]
     weights = [node.data for node in constants if node.get_element_type().get_type_name() == "i8"]
-    assert len(weights) > 10
-    assert max(np.abs(array.astype(int)).max() for array in weights) == 64
+    plain, depthwise = ([np.abs(w.astype(int)).max() for w in weights if w.ndim == sides] for sides in (4, 5))
+    assert len(plain) > 10
+    assert max(plain) in (63, 64)
+    assert max(depthwise) == 127
+
+
+def test_the_input_holds_all_that_a_picture_can(tiny_checkpoint):
+    """Whatever the pictures were that ranges were chosen on: these have neither black nor white."""
+    for package in ("openvino", "nncf"):
+        pytest.importorskip(package, reason=f"needs {package}: pip install 'ssdcam[openvino,int8]'")
+    grey = np.random.default_rng(0).integers(60, 200, (2, 300, 300, 3), np.uint8)
+    for colour, mean, std, lowest, highest in (
+        ("rgb", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5), -1, 1),
+        ("bgr", (104, 117, 123), (1, 1, 1), -123, 151),
+    ):
+        spec = replace(tiny_checkpoint.spec, normalisation=Normalisation(colour, mean, std))
+        model = int8.quantise(openvino_conversion.convert(Checkpoint(spec, tiny_checkpoint.weights)), grey)
+        first = next(node for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize")
+        ends = [first.input_value(place).get_node().data.item() for place in range(1, 5)]
+        assert ends == [pytest.approx(end) for end in (lowest, highest, lowest, highest)]
 
 
 def test_from_pictures_once_and_without_them_from_then_on(name, home, tiny_checkpoint, batch, monkeypatch, capfd):

@@ -145,6 +145,20 @@ def test_decoding_stays_in_float(files):
     assert kinds
 
 
+def test_the_input_holds_all_that_a_picture_can(files, format_name, tiny_checkpoint):
+    if format_name == "onnx":
+        pytest.skip("NNCF's own range is kept there")
+    normalisation = tiny_checkpoint.spec.normalisation
+    ends = [
+        [(value - mean) / std for mean, std in zip(normalisation.mean, normalisation.std, strict=True)]
+        for value in (0, 255)
+    ]
+    nodes = openvino_core().read_model(files["plain"][0]).get_ordered_ops()
+    first = next(node for node in nodes if node.get_type_name() == "FakeQuantize")
+    found = [first.input_value(place).get_node().data.item() for place in (1, 2)]
+    assert found == [pytest.approx(min(ends[0])), pytest.approx(max(ends[1]))]
+
+
 def of_others(good, checkpoint):
     """A format whose file is of another detector, and runs as it should."""
     other = DecodedSSD(checkpoint)
