@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detection.no_reports import import_quietly
@@ -11,6 +13,8 @@ from ssdcam.detection.no_reports import import_quietly
 if TYPE_CHECKING:
     import openvino
     import torch
+
+T = TypeVar("T")
 
 
 def convert(checkpoint: Checkpoint) -> openvino.Model:
@@ -37,6 +41,17 @@ def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[
         example: of it.
         shape: of the inputs to come; -1 is any.
     """
+    model: openvino.Model = _beside(lambda: _trace(network, example))
+    model.reshape(list(shape))
+    passes = import_quietly("openvino.passes")
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(model)
+    _round_plainly(model)
+    return model
+
+
+def _trace(network: torch.nn.Module, example: torch.Tensor) -> openvino.Model:
     import warnings
 
     import torch
@@ -47,14 +62,26 @@ def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[
         warnings.simplefilter("ignore")  # sizes become constants, as they should
         frontend = frontends.load_by_framework("pytorch")
         decoded = decoder(network, example_input=example)  # nothing else holds it while it is read
-        model: openvino.Model = frontend.convert(frontend.load(decoded))
-    model.reshape(list(shape))
-    passes = import_quietly("openvino.passes")
-    manager = passes.Manager()
-    manager.register_pass(passes.ConstantFolding())
-    manager.run_passes(model)
-    _round_plainly(model)
-    return model
+        return frontend.convert(frontend.load(decoded))
+
+
+def _beside(work: Callable[[], T]) -> T:
+    """Do it in a thread of its own, while this one waits.
+
+    What is written in C++ and calls Python makes an error of its own of a Ctrl-C that comes meanwhile, which is then
+    taken for one that another engine may not have. Python raises it in the main thread only.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # the caller's, as everything that is raised here
+            done.set_exception(error)
+
+    # No daemon: Python waits for it at its end, where one that is in C++ would be a crash.
+    Thread(target=run, name="ssdcam-openvino").start()
+    return done.result()
 
 
 def _round_plainly(model: openvino.Model) -> None:

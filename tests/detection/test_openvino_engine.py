@@ -53,6 +53,35 @@ def test_pooling_is_rounded_as_int8_has_it(size: int, pool: dict, rounding: str)
     np.testing.assert_array_equal(found, network(pixels).numpy())
 
 
+STOPPED = """
+import os, signal, sys
+import ssdcam
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+calls = []
+asked = TorchScriptPythonDecoder.get_op_type
+def stop(self):
+    calls.append(self)
+    if len(calls) == 5:
+        os.kill(os.getpid(), signal.SIGINT)
+    return asked(self)
+TorchScriptPythonDecoder.get_op_type = stop
+try:
+    engine = ssdcam.load(sys.argv[1], device="cpu").engine.name
+except KeyboardInterrupt:
+    engine = "none"
+print(engine, len(calls) >= 5)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+def test_a_stop_while_a_network_is_taken_over_is_no_error_of_openvinos(tiny_model, tmp_path):
+    """It was taken for one, and another engine ran."""
+    environment = {**os.environ, "SSDCAM_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", STOPPED, str(tiny_model)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "none True\n"), done.stderr
+
+
 def test_what_the_first_start_compiles_is_what_later_ones_find(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("SSDCAM_HOME", str(tmp_path))
     kept = []
