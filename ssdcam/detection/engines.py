@@ -59,12 +59,19 @@ class EngineKind:
                 f"device {device!r}: the {self.name} engine runs on {' and '.join(self.precisions)}; "
                 f"use --engine {' or '.join(others)}"
             )
-        places = self.precisions if kind == "auto" else (kind,)
-        known = list(dict.fromkeys(["auto", *(name for place in places for name in self.precisions[place])]))
+        known = self._known(kind)
         if precision not in known:
+            others = [other.name for other in ENGINES.values() if precision in other._known(kind)]
+            advice = f"; use --engine {' or '.join(others)}" if others else ""
             raise WrongUsageError(
-                f"precision {precision!r} is none of {', '.join(known)}, which the {self.name} engine has{_on(kind)}"
+                f"precision {precision!r} is none of {', '.join(known)}, "
+                f"which the {self.name} engine has{_on(kind)}{advice}"
             )
+
+    def _known(self, kind: str) -> list[str]:
+        """The precisions that it has on a kind of device, or on any if that is ``auto``."""
+        places = self.precisions if kind == "auto" else (kind,)
+        return list(dict.fromkeys(["auto", *(name for place in places for name in self.precisions.get(place, ()))]))
 
     def start(
         self,

@@ -77,7 +77,14 @@ def quantised(
         )
     batch = np.ascontiguousarray(calibration.batch)
     key = hashlib.sha256(batch.data).hexdigest()[:16]
-    ready = prepared(form, f"{name}-{key}", lambda: quantise(make(), batch))
+
+    def in_integers() -> Made:
+        with _quiet_nncf():
+            pass  # it is there: that is better known before a network is made
+        made: Made = quantise(make(), batch)
+        return made
+
+    ready = prepared(form, f"{name}-{key}", in_integers)
     if not calibration.only_if_needed:
         with suppress(OSError):  # a cache that cannot be written does no harm
             write_whole(pointer, f"{key}\n".encode())

@@ -41,7 +41,22 @@ def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[
         example: of it.
         shape: of the inputs to come; -1 is any.
     """
-    model: openvino.Model = _beside(lambda: _trace(network, example))
+    import warnings
+
+    import torch
+
+    frontends = import_quietly("openvino.frontend").FrontEndManager()
+    decoder = import_quietly("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
+    frontend = frontends.load_by_framework("pytorch")
+
+    def converted() -> openvino.Model:
+        with torch.inference_mode():
+            decoded = decoder(network, example_input=example)  # nothing else holds it while it is read
+            return frontend.convert(frontend.load(decoded))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sizes become constants, as they should
+        model: openvino.Model = _beside(converted)
     model.reshape(list(shape))
     passes = import_quietly("openvino.passes")
     manager = passes.Manager()
@@ -49,20 +64,6 @@ def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[
     manager.run_passes(model)
     _round_plainly(model)
     return model
-
-
-def _trace(network: torch.nn.Module, example: torch.Tensor) -> openvino.Model:
-    import warnings
-
-    import torch
-
-    frontends = import_quietly("openvino.frontend").FrontEndManager()
-    decoder = import_quietly("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sizes become constants, as they should
-        frontend = frontends.load_by_framework("pytorch")
-        decoded = decoder(network, example_input=example)  # nothing else holds it while it is read
-        return frontend.convert(frontend.load(decoded))
 
 
 def _beside(work: Callable[[], T]) -> T:

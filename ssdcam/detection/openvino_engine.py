@@ -381,12 +381,37 @@ def _embedded_int8(name: str) -> _Network | None:
 
 def _form() -> Form[openvino.Model, _Network]:
     def read(kept: openvino.Model | Path) -> _Network:
-        if isinstance(kept, Path):
-            return _Network(openvino_core().read_model(kept), kept)
-        return _Network(kept, None)
+        if not isinstance(kept, Path):
+            return _Network(kept, None)
+        if not any(kept.parent.glob(f"{kept.stem}.*.blob")):  # which is checked itself, and run
+            _check_whole(kept)
+        return _Network(openvino_core().read_model(kept), kept)
 
     return Form(_ENGINE, (".bin", ".xml"), _write, read)
 
 
 def _write(model: openvino.Model, path: Path) -> None:
     import_quietly("openvino").save_model(model, path, compress_to_fp16=False)
+    with path.open("ab") as file:
+        file.write(_mark(path, path.read_bytes()))
+
+
+def _check_whole(path: Path) -> None:
+    """That a network is what :func:`_write` wrote: OpenVINO takes any weights for good.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    text = path.read_bytes()
+    end = text.rfind(_MARK)
+    if end < 0 or text[end:] != _mark(path, text[:end]):
+        raise ValueError(f"{path}: is damaged")
+
+
+_MARK = b"\n<!-- CRC-32 "
+
+
+def _mark(path: Path, description: bytes) -> bytes:
+    """A comment behind a network's description, with the checksum of weights and description."""
+    weights = path.with_suffix(".bin").read_bytes()
+    return _MARK + b"%08x -->\n" % zlib.crc32(description, zlib.crc32(weights))

@@ -135,8 +135,20 @@ def test_an_engine_by_name(here):
         ("torch", "cuda:", "auto", "device 'cuda:' is none of"),
         ("openvino", "cuda", "auto", "runs on cpu; use --engine torch or onnxruntime"),
         ("onnxruntime", "mps", "auto", "runs on cpu and cuda; use --engine torch"),
-        ("torch", "auto", "int8", "precision 'int8' is none of auto, fp32, bf16, fp16, which the torch engine has"),
-        ("onnxruntime", "cpu", "fp16", "none of auto, fp32, int8, which the onnxruntime engine has on cpu"),
+        (
+            "torch",
+            "auto",
+            "int8",
+            "precision 'int8' is none of auto, fp32, bf16, fp16, which the torch engine has; "
+            "use --engine openvino or onnxruntime$",
+        ),
+        (
+            "onnxruntime",
+            "cpu",
+            "fp16",
+            "none of auto, fp32, int8, which the onnxruntime engine has on cpu; use --engine torch or openvino$",
+        ),
+        ("torch", "mps", "int8", "none of auto, fp32, fp16, bf16, which the torch engine has on mps$"),
     ],
 )
 def test_wrong_usage(here, name, device, precision, complaint):

@@ -175,9 +175,11 @@ def test_what_is_refused(tmp_path, tiny_model):
 
 
 def test_without_nncf(name, home, tiny_checkpoint, batch, monkeypatch):
+    """It is told before a network is made, which takes a while."""
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(UnavailableError, match=r"pip install 'ssdcam\[int8\]'"):
         start(name, tiny_checkpoint, Calibration(batch))
+    assert not (home / name).exists()
 
 
 @pytest.mark.slow

@@ -92,6 +92,23 @@ def test_what_the_first_start_compiles_is_what_later_ones_find(tiny_checkpoint, 
     assert sum(name.endswith(".blob") for name in kept[0]) == 1
 
 
+def test_weights_that_are_damaged_are_not_compiled(tiny_checkpoint, tmp_path, monkeypatch):
+    """OpenVINO takes any numbers for weights. What it has compiled has a checksum of its own."""
+    monkeypatch.setenv("SSDCAM_HOME", str(tmp_path))
+    pixels = np.random.default_rng(0).integers(0, 256, (1, *tiny_checkpoint.spec.input_size, 3), np.uint8)
+    expected = OpenVinoEngine(tiny_checkpoint, precision="fp32").infer(pixels)
+    (weights,), (compiled,) = ([*(tmp_path / "openvino").glob(pattern)] for pattern in ("*.bin", "*.blob"))
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 64
+    for gone in (False, True):
+        weights.write_bytes(data)
+        if gone:
+            compiled.unlink()
+        for ours, theirs in zip(OpenVinoEngine(tiny_checkpoint, precision="fp32").infer(pixels), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert weights.read_bytes() != data
+
+
 DROPPED_IN_ORDER = """
 import gc, os, signal, sys
 import numpy as np
