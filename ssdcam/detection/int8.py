@@ -107,8 +107,9 @@ def quantise(
     Raises:
         UnavailableError: NNCF is not installed.
     """
+    is_onnx = hasattr(model, "graph")
     with _quiet_nncf() as nncf:
-        name = model.graph.input[0].name if hasattr(model, "graph") else model.inputs[0].any_name
+        name = model.graph.input[0].name if is_onnx else model.inputs[0].any_name
 
         def given(place: int) -> dict[str, NDArray[Any]]:
             picture = batch[place : place + 1]
@@ -121,11 +122,11 @@ def quantise(
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(batch),
             fast_bias_correction=True,
-            # Weights take 7 of the 8 bits: on CPUs without VNNI, sums of two products do not fit into 16 otherwise, and
-            # what is exported may come to run on such a one.
+            # Weights take 7 of the 8 bits, depthwise ones aside: on CPUs without VNNI, sums of two products do not fit
+            # into 16 otherwise, and what is exported may come to run on such a one.
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
         )
-    if not hasattr(model, "graph"):
+    if not is_onnx:
         darkest, lightest = (np.full_like(batch[:1], value) for value in (0, 255))
         _hold_all_pixels(made, *(to_input(each) if to_input else each for each in (darkest, lightest)))
     return made
@@ -135,33 +136,32 @@ def _hold_all_pixels(model: Any, darkest: NDArray[Any], lightest: NDArray[Any]) 
     """Let the range of an OpenVINO network's input be all that a picture can hold.
 
     NNCF's is the mean of the extremes of its pictures: of those that have black and white in them, both are clipped.
+    Where the normalisation is the same for all colours, each level is a pixel's then; zero, with which convolutions
+    pad, may lie between two.
     """
-    openvino = import_quietly("openvino")
-    alone = model.clone()
-    if (step := _first_range(alone)) is None:
+    if (quantisation := _input_quantisation(model)) is None:
         return
-    before = openvino.Model([step.input_value(0)], alone.get_parameters())
+    openvino = import_quietly("openvino")
+    before = openvino.Model([quantisation.input_value(0)], model.get_parameters()).clone()
     extremes = []
     for picture in (darkest, lightest):
         found = openvino.Tensor(np.float32, [])
         before.evaluate([found], [openvino.Tensor(picture)])
         extremes.append(found.data)
-    step = _first_range(model)
     for place, value in enumerate((np.min(extremes), np.max(extremes)) * 2, 1):
-        old = step.input_value(place)
-        constant = openvino.op.Constant(np.full(old.get_shape(), value, np.float32))
-        step.input(place).replace_source_output(constant.output(0))
+        shape = quantisation.input_value(place).get_shape()
+        constant = openvino.op.Constant(np.full(shape, value, np.float32))
+        quantisation.input(place).replace_source_output(constant.output(0))
 
 
-def _first_range(model: Any) -> Any:
-    """The quantisation of a network's input, before which each step has one behind it; None if there is none."""
+def _input_quantisation(model: Any) -> Any:
+    """Where a network's input is quantised; None if the way there branches."""
     (node,) = model.get_parameters()
     while node.get_type_name() != "FakeQuantize":
-        behind = [port.get_node() for port in node.output(0).get_target_inputs()]
-        behind = [each for each in behind if each.get_type_name() != "ShapeOf"]
+        behind = node.output(0).get_target_inputs()
         if len(behind) != 1 or node.get_type_name() == "Convolution":
             return None
-        (node,) = behind
+        node = behind.pop().get_node()
     return node
 
 

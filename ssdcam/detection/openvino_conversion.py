@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_one_at_a_time = Lock()
+
 
 def convert(checkpoint: Checkpoint) -> openvino.Model:
     """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8, BGR; by torch."""
     import torch
 
-    from ssdcam.detection.pixel_rows import OfPixelRows
-    from ssdcam.detection.torch_engine import load_network
+    from ssdcam.detection.pixel_network import PixelNetwork
 
-    network = OfPixelRows(load_network(checkpoint), checkpoint.spec).eval()
     shape = [1, *checkpoint.spec.input_size, 3]
-    return from_torch(network, torch.zeros(shape, dtype=torch.uint8), shape)
+    return from_torch(PixelNetwork(checkpoint), torch.zeros(shape, dtype=torch.uint8), shape)
 
 
 def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[int]) -> openvino.Model:
@@ -50,7 +50,7 @@ def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[
     frontend = frontends.load_by_framework("pytorch")
 
     def converted() -> openvino.Model:
-        with torch.inference_mode():
+        with _one_at_a_time, torch.inference_mode():  # torch traces one network at a time
             decoded = decoder(network, example_input=example)  # nothing else holds it while it is read
             return frontend.convert(frontend.load(decoded))
 

@@ -47,7 +47,7 @@ Floats = NDArray[np.float32]
 
 _ENGINE = "openvino"
 _TYPES: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
-_FORMAT = 5  # of what is kept; a new one when openvino_conversion or quantise changes
+_FORMAT = 5  # of what is kept; a new one when openvino_conversion, pixel_network or quantise changes
 
 _one_at_a_time = threading.Lock()  # `cache` may call a function twice when two threads ask at once
 _forked = threading.Event()  # in a process that was forked from one that has used OpenVINO

@@ -62,6 +62,7 @@ def test_weights_take_seven_bits(tiny_checkpoint, batch):
     plain, depthwise = ([np.abs(w.astype(int)).max() for w in weights if w.ndim == sides] for sides in (4, 5))
     assert len(plain) > 10
     assert max(plain) in (63, 64)
+    assert depthwise
     assert max(depthwise) == 127
 
 

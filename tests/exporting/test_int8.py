@@ -145,18 +145,33 @@ def test_decoding_stays_in_float(files):
     assert kinds
 
 
-def test_the_input_holds_all_that_a_picture_can(files, format_name, tiny_checkpoint):
+def test_the_input_holds_all_that_a_picture_can(format_name, tiny_checkpoint, tmp_path):
+    """Whatever the pictures were that ranges were chosen on: these have neither black nor white."""
     if format_name == "onnx":
         pytest.skip("NNCF's own range is kept there")
+    grey = np.random.default_rng(0).integers(60, 200, (2, 300, 300, 3), np.uint8)
+    path = tmp_path / "grey.xml"
+    export_checkpoint(tiny_checkpoint, path, format_name, precision="int8", calibrate=list(grey))
     normalisation = tiny_checkpoint.spec.normalisation
-    ends = [
-        [(value - mean) / std for mean, std in zip(normalisation.mean, normalisation.std, strict=True)]
-        for value in (0, 255)
-    ]
-    nodes = openvino_core().read_model(files["plain"][0]).get_ordered_ops()
+    figures = [*zip(normalisation.mean, normalisation.std, strict=True)]
+    lowest, highest = min(-mean / std for mean, std in figures), max((255 - mean) / std for mean, std in figures)
+    nodes = openvino_core().read_model(path).get_ordered_ops()
     first = next(node for node in nodes if node.get_type_name() == "FakeQuantize")
     found = [first.input_value(place).get_node().data.item() for place in (1, 2)]
-    assert found == [pytest.approx(min(ends[0])), pytest.approx(max(ends[1]))]
+    assert found == [pytest.approx(lowest), pytest.approx(highest)]
+
+
+def test_depthwise_weights_have_a_scale_for_each_channel(files, format_name):
+    """OpenVINO computes them in other than 8 bits if there are more."""
+    if format_name == "onnx":
+        pytest.skip("ONNX's weights are as they should be anyway")
+    nodes = openvino_core().read_model(files["plain"][0]).get_ops()
+    depthwise = [node for node in nodes if node.get_type_name() == "GroupConvolution"]
+    assert depthwise
+    for node in depthwise:
+        scaled = node.input_value(1).get_node()
+        assert scaled.get_type_name() == "Multiply"
+        assert list(scaled.input_value(1).get_shape())[2:] == [1, 1, 1]
 
 
 def of_others(good, checkpoint):
