@@ -125,6 +125,8 @@ class TestInt8:
         """Each is named by the weights that it was made from: after training, it has to be made again."""
         names = {openvino_engine.network_name(open_checkpoint(name)) for name in EMBEDDED}
         assert {path.name for path in self.FILES.iterdir()} == {f"{n}{end}" for n in names for end in (".xml", ".bin")}
+        told = (ROOT / "weights" / "README.md").read_text("utf-8")
+        assert names == set(re.findall(r"`([0-9a-f]{32})`", told))
 
     def test_every_convolution_has_weights_for_which_there_is_8_bit_arithmetic(self):
         """Bytes, and a scale for each output channel: depthwise ones had scales for columns of their kernels, too."""
