@@ -27,13 +27,14 @@ from numpy.typing import NDArray
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.checkpoints.resolve import embedded_folder
 from ssdcam.cpu import computes_int8
+from ssdcam.detection.checksums import check_marked, mark, read_checked, write_checked
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration, quantised
 from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.openvino_conversion import convert
 from ssdcam.detection.prepared import Form, check_boxes, digest, prepared, tell_not_kept, tell_preparing
 from ssdcam.errors import UnavailableError
-from ssdcam.files import is_file, write_whole
+from ssdcam.files import is_file
 from ssdcam.notes import note
 from ssdcam.ssd import host
 from ssdcam.ssd.default_boxes import default_boxes
@@ -240,7 +241,7 @@ class OpenVinoEngine:
         path = self._network.path and self._network.path.with_suffix(f".{key}.blob")
         if path and is_file(path):
             with suppress(Exception):  # damaged, or of another CPU
-                memory = _read_checked(path)
+                memory = read_checked(path)
                 return _Plan(self._core.import_model(self._tensor(memory, shared_memory=True), "CPU", settings), memory)
         if self._network.embedded and not self._plans:  # of others that was told
             tell_preparing(_form())
@@ -256,7 +257,7 @@ class OpenVinoEngine:
                 kept = io.BytesIO()
                 compiled.export_model(kept)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _write_checked(path, kept.getbuffer())
+                write_checked(path, kept.getbuffer())
             except (OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
                 tell_not_kept(_form())
         return _Plan(compiled, None)
@@ -321,26 +322,6 @@ def _check_not_forked() -> None:
         )
 
 
-_CHECKSUM = 4  # bytes of CRC-32 at the end of a file
-
-
-def _read_checked(path: Path) -> NDArray[np.uint8]:
-    """What :func:`_write_checked` wrote, not read yet but mapped; who replaces the file does not change it.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    memory = np.memmap(path, np.uint8, mode="c")
-    data, checksum = np.asarray(memory[:-_CHECKSUM]), bytes(memory[-_CHECKSUM:])
-    if zlib.crc32(data.data).to_bytes(_CHECKSUM) != checksum:
-        raise ValueError(f"{path}: is damaged")
-    return data
-
-
-def _write_checked(path: Path, data: memoryview) -> None:
-    write_whole(path, [data, zlib.crc32(data).to_bytes(_CHECKSUM)])
-
-
 def network_name(checkpoint: Checkpoint) -> str:
     """What a network is kept under; with more to it for each version of OpenVINO, and for each choice of ranges."""
     return digest(checkpoint, _FORMAT)
@@ -384,7 +365,7 @@ def _form() -> Form[openvino.Model, _Network]:
         if not isinstance(kept, Path):
             return _Network(kept, None)
         if not any(kept.parent.glob(f"{kept.stem}.*.blob")):  # which is checked itself, and run
-            _check_whole(kept)
+            check_marked(kept, kept.with_suffix(".bin"))
         return _Network(openvino_core().read_model(kept), kept)
 
     return Form(_ENGINE, (".bin", ".xml"), _write, read)
@@ -392,26 +373,4 @@ def _form() -> Form[openvino.Model, _Network]:
 
 def _write(model: openvino.Model, path: Path) -> None:
     import_quietly("openvino").save_model(model, path, compress_to_fp16=False)
-    with path.open("ab") as file:
-        file.write(_mark(path, path.read_bytes()))
-
-
-def _check_whole(path: Path) -> None:
-    """That a network is what :func:`_write` wrote: OpenVINO takes any weights for good.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    text = path.read_bytes()
-    end = text.rfind(_MARK)
-    if end < 0 or text[end:] != _mark(path, text[:end]):
-        raise ValueError(f"{path}: is damaged")
-
-
-_MARK = b"\n<!-- CRC-32 "
-
-
-def _mark(path: Path, description: bytes) -> bytes:
-    """A comment behind a network's description, with the checksum of weights and description."""
-    weights = path.with_suffix(".bin").read_bytes()
-    return _MARK + b"%08x -->\n" % zlib.crc32(description, zlib.crc32(weights))
+    mark(path, path.with_suffix(".bin"))
