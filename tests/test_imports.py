@@ -138,7 +138,7 @@ def run(script: str) -> set[str]:
     return set(done.stdout.rpartition("MODULES")[2].split())
 
 
-IN_TORCH = ("torch_engine", "cuda_graphs", "cuda_kernels", "fusing", "nvrtc", "pixel_network")
+IN_TORCH = ("torch_engine", "cuda_graphs", "cuda_kernels", "fusing", "nvrtc", "pixel_network", "winograd")
 
 # Engines other than torch, and whoever only reads records, do without it.
 WITHOUT_TORCH = [

@@ -1,5 +1,7 @@
 """Networks for torch on x86 CPUs and on CUDA: activations computed with a convolution; on CPUs weights laid out once.
 
+Large convolutions take fewer products on CPUs, in torch as in OpenVINO.
+
 An activation behind a convolution goes over all of memory once more, as does a bias on CUDA; and on a CPU torch's own
 convolution lays the weights out anew in every call. The operators that are used here are those into which torch's own
 compilers turn a network; they are no part of torch's interface, so that a torch without them runs networks as they are.
@@ -15,8 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ssdcam.detection.cuda_kernels import CudaConvolution, JointHeads, Norm, Pool, fits, kernels_for
+from ssdcam.detection.cuda_kernels import CudaConvolution, JointHeads, Norm, Pool, kernels_for
+from ssdcam.detection.cuda_kernels import fits as fits_cuda
+from ssdcam.detection.large_convolutions import worthwhile
 from ssdcam.detection.nvrtc import Kernels
+from ssdcam.detection.winograd import WinogradConv2d, fits
 from ssdcam.ssd.backbones.mobilenet_v1 import SameConv2d, same_padding
 from ssdcam.ssd.backbones.vgg import ChannelNorm
 
@@ -85,13 +90,27 @@ def fused(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Mo
     return _Fused(network, device, dtype)
 
 
+def by_winograd(network: nn.Module) -> fx.GraphModule:
+    """A network that computes the same by fewer products, where that is faster; to be traced for OpenVINO.
+
+    Args:
+        network: in evaluation mode; stays as it is.
+    """
+
+    def convolution(plain: nn.Conv2d, activation: _Activation) -> nn.Module | None:
+        direct = nn.Sequential(plain, nn.ReLU()) if activation == _RELU else plain
+        return _winograd(plain, activation, direct)
+
+    return _fuse(network, convolution, lambda node, module: None)
+
+
 class _Fused(nn.Module):
     """A network and its faster twin. The network stays, so that both can be copied and pickled, as ours can."""
 
     def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         self._made_of = network, device, dtype
-        self.twin = _fuse_for_cuda(network, device, dtype) if device.type == "cuda" else _fuse_for_cpu(network)
+        self.twin = _fuse_for_cuda(network, device, dtype) if device.type == "cuda" else _fuse_for_cpu(network, dtype)
 
     def forward(self, images: Tensor) -> Any:
         # Called as a module, it would print what it thinks of an error to stderr.
@@ -101,8 +120,20 @@ class _Fused(nn.Module):
         return fused, self._made_of
 
 
-def _fuse_for_cpu(network: nn.Module) -> fx.GraphModule:
-    return _fuse(network, _CpuConvolution, lambda node, module: None)
+def _fuse_for_cpu(network: nn.Module, dtype: torch.dtype) -> fx.GraphModule:
+    fewer_products = worthwhile("bf16" if dtype == torch.bfloat16 else "fp32")
+
+    def convolution(plain: nn.Conv2d, activation: _Activation) -> nn.Module:
+        direct = _CpuConvolution(plain, activation)
+        return (fewer_products and _winograd(plain, activation, direct)) or direct
+
+    return _fuse(network, convolution, lambda node, module: None)
+
+
+def _winograd(plain: nn.Conv2d, activation: _Activation, direct: nn.Module) -> WinogradConv2d | None:
+    if fits(plain) and activation in (_NONE, _RELU):
+        return WinogradConv2d(plain, activation == _RELU, direct)
+    return None
 
 
 def _fuse_for_cuda(network: nn.Module, device: torch.device, dtype: torch.dtype) -> fx.GraphModule:
@@ -113,7 +144,7 @@ def _fuse_for_cuda(network: nn.Module, device: torch.device, dtype: torch.dtype)
         return CudaConvolution(plain) if known and activation == _RELU else None
 
     def other(node: fx.Node, module: nn.Module | None) -> nn.Module | None:
-        if kernels and isinstance(module, ChannelNorm) and fits(module.weight.numel(), dtype):
+        if kernels and isinstance(module, ChannelNorm) and fits_cuda(module.weight.numel(), dtype):
             return Norm(kernels, module)
         if kernels and isinstance(module, nn.MaxPool2d):
             return _pool(kernels, node.args[0], **{name: getattr(module, name) for name in module.__constants__})

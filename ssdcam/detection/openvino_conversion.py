@@ -19,14 +19,23 @@ T = TypeVar("T")
 _one_at_a_time = Lock()
 
 
-def convert(checkpoint: Checkpoint) -> openvino.Model:
-    """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8, BGR; by torch."""
+def convert(checkpoint: Checkpoint, *, by_winograd: bool = False) -> openvino.Model:
+    """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8, BGR; by torch.
+
+    Args:
+        checkpoint: the spec and weights.
+        by_winograd: whether large convolutions are to take fewer products, which suits fp32 and bf16.
+    """
     import torch
 
+    from ssdcam.detection import fusing
     from ssdcam.detection.pixel_network import PixelNetwork
 
+    network: torch.nn.Module = PixelNetwork(checkpoint)
+    if by_winograd:
+        network = fusing.by_winograd(network)
     shape = [1, *checkpoint.spec.input_size, 3]
-    return from_torch(PixelNetwork(checkpoint), torch.zeros(shape, dtype=torch.uint8), shape)
+    return from_torch(network, torch.zeros(shape, dtype=torch.uint8), shape)
 
 
 def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[int]) -> openvino.Model:

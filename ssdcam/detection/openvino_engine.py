@@ -30,6 +30,7 @@ from ssdcam.cpu import computes_int8
 from ssdcam.detection.checksums import check_marked, mark, read_checked, write_checked
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration, quantised
+from ssdcam.detection.large_convolutions import takes_fewer_products
 from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.openvino_conversion import convert
 from ssdcam.detection.prepared import Form, check_boxes, digest, prepared, tell_not_kept, tell_preparing
@@ -168,7 +169,7 @@ class OpenVinoEngine:
         if precision.upper() not in able:
             there = ", ".join(name for name in (*_TYPES, "int8") if name.upper() in able)
             raise UnavailableError(f"precision {precision}: this CPU computes in {there}; use fp32")
-        self._start(precision, _prepared(checkpoint, name, precision == "int8", calibration))
+        self._start(precision, _prepared(checkpoint, name, precision, calibration))
 
     def _start(self, precision: Precision, network: _Network) -> None:
         check_boxes(len(self._defaults), network.model.outputs[0].shape[1])
@@ -327,17 +328,18 @@ def network_name(checkpoint: Checkpoint) -> str:
     return digest(checkpoint, _FORMAT)
 
 
-def _prepared(checkpoint: Checkpoint, name: str, int8: bool, calibration: Calibration | None) -> _Network:
+def _prepared(checkpoint: Checkpoint, name: str, precision: Precision, calibration: Calibration | None) -> _Network:
     """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8: from the cache, or made now."""
     form = _form()
 
-    def in_float() -> _Network:
+    def in_float(*, by_winograd: bool = False) -> _Network:
         version = importlib.metadata.version("openvino").replace(".", "_")
-        return prepared(form, f"{name}-{version}", lambda: convert(checkpoint))
+        kept_as = f"{name}-{version}-winograd" if by_winograd else f"{name}-{version}"
+        return prepared(form, kept_as, lambda: convert(checkpoint, by_winograd=by_winograd))
 
-    if int8:  # for any version of OpenVINO: an update is no reason to ask for pictures again
+    if precision == "int8":  # for any version of OpenVINO: an update is no reason to ask for pictures again
         return quantised(form, name, calibration, lambda: in_float().model, lambda: _embedded_int8(name))
-    return in_float()
+    return in_float(by_winograd=takes_fewer_products(checkpoint, precision))
 
 
 def _embedded_int8(name: str) -> _Network | None:
