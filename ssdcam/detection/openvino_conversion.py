@@ -7,6 +7,8 @@ from concurrent.futures import Future
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detection.no_reports import import_quietly
 
@@ -72,6 +74,7 @@ def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[
     manager.register_pass(passes.ConstantFolding())
     manager.run_passes(model)
     _round_plainly(model)
+    _turn_kernels(model)
     return model
 
 
@@ -108,3 +111,18 @@ def _round_plainly(model: openvino.Model) -> None:
             for size, begin, end, kernel, stride in layout
         ):
             pool.set_attribute("rounding_type", "ceil")
+
+
+def _turn_kernels(model: openvino.Model) -> None:
+    """Store constants that many matrices are multiplied by, ``winograd``'s, as OpenVINO's library takes them.
+
+    Turned round when it is compiled, they would stay in memory in both ways.
+    """
+    openvino = import_quietly("openvino")
+    for product in (node for node in model.get_ops() if node.get_type_name() == "MatMul"):
+        kernels = product.input_value(1).get_node()
+        if kernels.get_type_name() == "Constant" and len(kernels.shape) == 3:
+            turned = openvino.op.Constant(np.ascontiguousarray(kernels.data.transpose(0, 2, 1)))
+            product.input(1).replace_source_output(turned.output(0))
+            product.set_attribute("transpose_b", True)
+    model.validate_nodes_and_infer_types()

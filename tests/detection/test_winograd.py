@@ -141,7 +141,7 @@ class Two(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = a_convolution(), a_convolution()
+        self.first, self.second = a_convolution(), a_convolution(outputs=272)
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.second(self.first(x).relu())
@@ -167,6 +167,16 @@ def test_openvino_computes_all_products_in_bf16() -> None:
     given = a_map(23, 30)
     model = from_torch(fusing.by_winograd(Two().eval()), given, given.shape)
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
-    nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
-    kinds = [node["runtimePrecision"].astype(str) for node in nodes if "MatMul" in node["layerType"].astype(str)]
-    assert kinds == ["bf16"] * 4  # OpenVINO calls the products with kernels "FullyConnected"
+    steps = [(_fact(node, "layerType"), node) for node in compiled.get_runtime_model().get_ops()]
+    transforms = [_fact(node, "runtimePrecision") for kind, node in steps if kind == "MatMul"]
+    products = [_fact(node, "runtimePrecision") for kind, node in steps if kind == "FullyConnected"]
+    assert (transforms, products) == (["bf16"] * 4, ["bf16"] * 2)
+    # Kernels that have to be turned round would stay in memory twice.
+    turned = [list(node.get_output_shape(0)) for kind, node in steps if kind == "Transpose"]
+    assert turned
+    assert not [shape for shape in turned if shape[0] == 36]
+
+
+def _fact(node: Any, name: str) -> str:
+    fact: str = node.get_rt_info()[name].astype(str)
+    return fact
