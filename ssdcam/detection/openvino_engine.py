@@ -259,8 +259,8 @@ class OpenVinoEngine:
                 compiled.export_model(kept)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_checked(path, kept.getbuffer())
-            except (OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
-                tell_not_kept(_form())
+            except (OSError, RuntimeError) as error:  # a folder that is not ours, or a full disk: it works without
+                tell_not_kept(_form(), error)
         return _Plan(compiled, None)
 
     def decode(self, locations: Floats, raw_scores: Floats, selection: Selection) -> host.PackedBoxes:

@@ -84,8 +84,8 @@ def prepared(form: Form[Made, Ready], name: str, make: Callable[[], Made]) -> Re
     made = make()
     try:
         _keep(form, name, made)
-    except (OSError, RuntimeError):  # a folder that is not ours, or a full disk: it works without
-        tell_not_kept(form)
+    except (OSError, RuntimeError) as error:  # a folder that is not ours, or a full disk: it works without
+        tell_not_kept(form, error)
     # As it will be opened from now on: what an engine makes of it may be kept beside the file.
     opened = find(form, name)
     return form.open(made) if opened is None else opened
@@ -96,9 +96,11 @@ def tell_preparing(form: Form[Any, Any]) -> None:
     note(f"{form.engine}: preparing this network, to be kept in {form.folder}: it starts faster from then on")
 
 
-def tell_not_kept(form: Form[Any, Any]) -> None:
-    """Say that so will the next one."""
-    note(f"{form.engine}: it cannot be kept in {form.folder}, and will be prepared again the next time")
+def tell_not_kept(form: Form[Any, Any], error: Exception) -> None:
+    """Say that so will the next one, and why."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error).strip() or type(error).__name__
+    last = reason.splitlines()[-1]  # OpenVINO begins with where in its source it was
+    note(f"{form.engine}: it cannot be kept in {form.folder} ({last}), and will be prepared again the next time")
 
 
 def _keep(form: Form[Made, Ready], name: str, made: Made) -> None:
