@@ -98,8 +98,9 @@ def by_winograd(network: nn.Module) -> fx.GraphModule:
     """
 
     def convolution(plain: nn.Conv2d, activation: _Activation) -> nn.Module | None:
-        direct = nn.Sequential(plain, nn.ReLU()) if activation == _RELU else plain
-        return _winograd(plain, activation, direct)
+        if activation == _RELU and fits(plain):
+            return WinogradConv2d(plain, nn.Sequential(plain, nn.ReLU()))
+        return None
 
     return _fuse(network, convolution, lambda node, module: None)
 
@@ -125,15 +126,9 @@ def _fuse_for_cpu(network: nn.Module, dtype: torch.dtype) -> fx.GraphModule:
 
     def convolution(plain: nn.Conv2d, activation: _Activation) -> nn.Module:
         direct = _CpuConvolution(plain, activation)
-        return (fewer_products and _winograd(plain, activation, direct)) or direct
+        return WinogradConv2d(plain, direct) if fewer_products and activation == _RELU and fits(plain) else direct
 
     return _fuse(network, convolution, lambda node, module: None)
-
-
-def _winograd(plain: nn.Conv2d, activation: _Activation, direct: nn.Module) -> WinogradConv2d | None:
-    if fits(plain) and activation in (_NONE, _RELU):
-        return WinogradConv2d(plain, activation == _RELU, direct)
-    return None
 
 
 def _fuse_for_cuda(network: nn.Module, device: torch.device, dtype: torch.dtype) -> fx.GraphModule:

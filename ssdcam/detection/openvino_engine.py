@@ -50,6 +50,7 @@ Floats = NDArray[np.float32]
 _ENGINE = "openvino"
 _TYPES: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
 _FORMAT = 5  # of what is kept; a new one when openvino_conversion, pixel_network or quantise changes
+_FEWER_PRODUCTS = "winograd1"  # of such networks; another number when winograd, fusing or large_convolutions changes
 
 _one_at_a_time = threading.Lock()  # `cache` may call a function twice when two threads ask at once
 _forked = threading.Event()  # in a process that was forked from one that has used OpenVINO
@@ -334,12 +335,12 @@ def _prepared(checkpoint: Checkpoint, name: str, precision: Precision, calibrati
 
     def in_float(*, by_winograd: bool = False) -> _Network:
         version = importlib.metadata.version("openvino").replace(".", "_")
-        kept_as = f"{name}-{version}-winograd" if by_winograd else f"{name}-{version}"
+        kept_as = f"{name}-{version}-{_FEWER_PRODUCTS}" if by_winograd else f"{name}-{version}"
         return prepared(form, kept_as, lambda: convert(checkpoint, by_winograd=by_winograd))
 
     if precision == "int8":  # for any version of OpenVINO: an update is no reason to ask for pictures again
         return quantised(form, name, calibration, lambda: in_float().model, lambda: _embedded_int8(name))
-    return in_float(by_winograd=takes_fewer_products(checkpoint, precision))
+    return in_float(by_winograd=takes_fewer_products(checkpoint.spec, precision))
 
 
 def _embedded_int8(name: str) -> _Network | None:

@@ -22,12 +22,12 @@ _WINDOW = _TILE + 2
 # And infinity. Of the usual ones, 1, -1, 2 and -2, an error in bf16 would come out twice as large.
 _POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 
-# Cells of a map. Below, reading four times the weights takes longer than what is saved.
-_MANY = 18 * 18
+# Cells. Below, reading four times the weights takes longer than what is saved.
+_LARGE_MAP = 18 * 18
 
 
 def fits(convolution: nn.Conv2d) -> bool:
-    """Whether :class:`WinogradConv2d` computes a convolution, and sooner."""
+    """Whether :class:`WinogradConv2d` computes a convolution, and sooner on a large map."""
     return (
         type(convolution) is nn.Conv2d
         and is_large(convolution.weight.shape)
@@ -38,15 +38,14 @@ def fits(convolution: nn.Conv2d) -> bool:
 
 
 class WinogradConv2d(nn.Module):
-    """A convolution, and the ReLU behind it if there is one, by fewer products.
+    """A convolution and the ReLU behind it by fewer products.
 
     Values differ from the convolution's as its own do from exact ones: by 1e-6 of their size in fp32, by 1e-2 in bf16,
     where a convolution's differ by 2e-3.
 
     Args:
         convolution: one that :func:`fits`; the result is of its dtype.
-        rectify: whether a ReLU is behind it.
-        direct: computes the same, for maps so small that it is faster.
+        direct: computes the same, ReLU included, for maps so small that it is faster.
     """
 
     bias: Tensor
@@ -54,10 +53,10 @@ class WinogradConv2d(nn.Module):
     to_points: Tensor
     to_tiles: Tensor
 
-    def __init__(self, convolution: nn.Conv2d, rectify: bool, direct: nn.Module) -> None:
+    def __init__(self, convolution: nn.Conv2d, direct: nn.Module) -> None:
         super().__init__()
-        self._rectify, self._direct = rectify, direct
-        self._outputs, dtype = convolution.out_channels, convolution.weight.dtype
+        self._direct, self._outputs = direct, convolution.out_channels
+        dtype = convolution.weight.dtype
         to_points, of_kernels, to_tiles = (torch.from_numpy(np.kron(each, each)).float() for each in transforms())
         weight = convolution.weight.detach().float().permute(2, 3, 1, 0)
         at_points = of_kernels @ weight.reshape(9, -1)
@@ -69,10 +68,11 @@ class WinogradConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to ``(B, O, H, W)``, channels-last in memory; B is 1 where it is traced."""
         height, width = int(x.shape[2]), int(x.shape[3])  # constants of what is traced
-        if height * width < _MANY:
+        if height * width < _LARGE_MAP:
             direct: Tensor = self._direct(x)
             return direct
-        compute = self._traced if torch._C._get_tracing_state() else self._computed
+        traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        compute = self._traced if traced else self._computed
         tiles = compute(x.permute(0, 2, 3, 1), -(-height // _TILE), -(-width // _TILE))
         return tiles[:, :height, :width].permute(0, 3, 1, 2)
 
@@ -83,19 +83,16 @@ class WinogradConv2d(nn.Module):
         result = cells.new_empty(len(cells), down, _TILE, across, _TILE, self._outputs)
         # One picture after another: together they would not stay in a cache.
         for each, place in zip(windows, result.permute(0, 2, 4, 1, 3, 5), strict=True):
-            torch.add(self._tiles(each, self.to_points, self.to_tiles), self.bias, out=place)
-            if self._rectify:
-                place.relu_()
+            torch.add(self._tiles(each, self.to_points, self.to_tiles), self.bias, out=place).relu_()
         return result.view(len(cells), _TILE * down, _TILE * across, self._outputs)
 
     def _traced(self, cells: Tensor, down: int, across: int) -> Tensor:
         """The same for one picture, in OpenVINO, which has no views of memory: windows are made of blocks of cells."""
         padded = _padded(cells, _TILE * (down + 1), _TILE * (across + 1))[0]
         windows = _overlapping(_overlapping(padded, 0, down), 2, across).permute(1, 3, 0, 2, 4)
-        # By a constant it would multiply in fp32, also where the network is in bf16.
+        # By a constant it would multiply in fp32, also where the network is in bf16. The first cell is padding, zero.
         one = windows.flatten()[:1] * 0 + 1
-        tiles = self._tiles(windows, self.to_points * one, self.to_tiles * one) + self.bias
-        tiles = F.relu(tiles) if self._rectify else tiles
+        tiles = F.relu(self._tiles(windows, self.to_points * one, self.to_tiles * one) + self.bias)
         return tiles.permute(2, 0, 3, 1, 4).reshape(1, _TILE * down, _TILE * across, self._outputs)
 
     def _tiles(self, windows: Tensor, to_points: Tensor, to_tiles: Tensor) -> Tensor:
