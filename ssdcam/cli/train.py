@@ -15,6 +15,7 @@ from ssdcam.cli import console, loading, options, progress, stopping, train_setu
 from ssdcam.cli.train_options import TrainOptions, training
 from ssdcam.errors import WrongUsageError
 from ssdcam.files import exists
+from ssdcam.notes import note
 
 
 @click.command("train")
@@ -73,25 +74,33 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
     missed: list[str] = []
 
     def miss(what_then: str) -> Callable[[str], None]:
-        def note(problem: str) -> None:
+        def warn(problem: str) -> None:
             missed.append(problem)
             console.log.warning("%s: %s", problem, what_then)
 
-        return note
+        return warn
 
     teacher = None
     if told.teacher:
         known = loading.open_checkpoint(told.teacher, family=None, boxes=None, offline=told.offline)
         teacher = Teacher(known, start.spec, device)
-    with _stopping() as stop, progress.training() as show:
+    signals: list[int] = []
+
+    def stop() -> bool:
+        return bool(signals)
+
+    with progress.training() as show:
         evaluate = None
         if evaluated:
             evaluate = scorer(evaluated, place, told.metric, stop=stop, warn=miss("left out of the evaluation"))
         hooks = Hooks(evaluate, show, stop, miss("another photo stands in for it"))
+        if settings.batch_norm:
+            note("measuring how large values become, for batch normalisation")
         trainer = Trainer(start, store, settings, told.output, hooks, share, teacher)
         if told.resume and trainer.resume():
             console.log.info("%s: going on after step %d of %d", told.output, trainer.step, trainer.steps)
-        finished = trainer.run()
+        with _stopping(signals):
+            finished = trainer.run()
     if share.rank == 0 and finished:
         best = "" if trainer.best is None else f", best mAP {trainer.best:.4f}"
         click.echo(f"{trainer.steps} steps over {len(store)} photos{best}: {console.printable(str(told.output))}")
@@ -121,24 +130,23 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 
 
 @contextmanager
-def _stopping() -> Iterator[Callable[[], bool]]:
+def _stopping(received: list[int]) -> Iterator[None]:
     """Hear what stops a run between two steps, so that all is saved; the second time it ends the run at once.
 
-    Yields:
-        Whether such a signal has come. At the end it has its usual effect.
+    Args:
+        received: where such signals are put. At the end the first has its usual effect.
     """
-    received: list[int] = []
     usual: dict[int, Any] = {}
 
-    def note(signum: int, frame: FrameType | None) -> None:
+    def hear(signum: int, frame: FrameType | None) -> None:
         if received:
             usual[signum](signum, frame)
         received.append(signum)
 
     for heard in stopping.HEARD:
-        usual[heard] = signal.signal(heard, note)
+        usual[heard] = signal.signal(heard, hear)
     try:
-        yield lambda: bool(received)
+        yield
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)

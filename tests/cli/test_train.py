@@ -166,6 +166,21 @@ def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
     assert logs[0] == logs[1]
 
 
+def test_ctrl_c_before_the_first_step_ends_the_run_at_once(data: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, signal\n"
+        "from ssdcam.cli.main import main\n"
+        "from ssdcam.training import trainer\n"
+        "trainer.insert_norms = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "main()"
+    )
+    arguments = ["train", data, "--arch", "ssd300-mobilenet-v1", "--arch-option", "width=0.1", "--input-size", 96]
+    ended = run(*arguments, *QUICK, "--batch-norm", "-o", tmp_path / "run", command=[sys.executable, "-c", code])
+    told = "note: measuring how large values become, for batch normalisation\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", told)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows knows no such signal")
 @pytest.mark.skipif(
     hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="under nohup"
