@@ -1,4 +1,4 @@
-"""Files of the cache that tell when they are damaged, for OpenVINO takes any bytes for good."""
+"""Files of the cache that tell when they are damaged, for engines take any bytes for weights."""
 
 from __future__ import annotations
 

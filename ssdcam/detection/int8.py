@@ -71,8 +71,9 @@ def quantised(
                 note(f"{form.engine}: the ranges of your pictures are gone: the detector's own are used")
             return found
     if calibration is None:
+        when = "again, as what was kept is gone or damaged" if is_file(pointer) else "the first time"
         raise WrongUsageError(
-            f"precision int8: {form.engine} needs pictures the first time; give --calibrate DIR, a folder of some"
+            f"precision int8: {form.engine} needs pictures {when}; give --calibrate DIR, a folder of some"
             " hundred like those to come"
         )
     batch = np.ascontiguousarray(calibration.batch)

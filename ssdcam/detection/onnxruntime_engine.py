@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ssdcam.cache import cache_folder
 from ssdcam.checkpoints.checkpoint import Checkpoint
+from ssdcam.detection.checksums import read_checked, write_checked
 from ssdcam.detection.devices import cuda_may_be_there, device_kind, device_number
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration, quantised
@@ -40,7 +41,7 @@ Floats = NDArray[np.float32]
 Provider = tuple[str, dict[str, Any]]
 
 _ENGINE = "onnxruntime"
-_FORMAT = 2  # of what is kept; a new one when to_onnx or quantise changes
+_FORMAT = 3  # of what is kept; a new one when to_onnx or quantise changes
 _SUFFIXES = (".onnx",)
 _SILENT = 4  # of its own log, as what goes wrong is raised, too
 _AUTO = {"cpu": "fp32", "cuda": "fp16"}
@@ -92,7 +93,7 @@ class OnnxRuntimeEngine:
             runtime.preload_dlls()  # CUDA's libraries out of their own packages
         wanted = providers(self.device, available, str(cache_folder() / _ENGINE))
 
-        def session(model: str | bytes) -> onnxruntime.InferenceSession:
+        def session(model: bytes) -> onnxruntime.InferenceSession:
             return runtime.InferenceSession(model, options, providers=wanted)
 
         self._spec = checkpoint.spec
@@ -174,12 +175,12 @@ def _prepared(
     name = digest(checkpoint, _FORMAT, importlib.metadata.version("onnxruntime"), half)
 
     def run(kept: onnx.ModelProto | Path) -> Ready:
-        return session(str(kept) if isinstance(kept, Path) else kept.SerializeToString())
+        return session(read_checked(kept).tobytes() if isinstance(kept, Path) else kept.SerializeToString())
 
     def read(kept: onnx.ModelProto | Path) -> onnx.ModelProto:
         import onnx
 
-        return onnx.load(kept) if isinstance(kept, Path) else kept
+        return onnx.load_model_from_string(read_checked(kept).tobytes()) if isinstance(kept, Path) else kept
 
     def in_float() -> onnx.ModelProto:
         return prepared(Form(_ENGINE, _SUFFIXES, _write, read), name, lambda: to_onnx(checkpoint))
@@ -192,7 +193,7 @@ def _prepared(
 
 
 def _write(model: onnx.ModelProto, path: Path) -> None:
-    path.write_bytes(model.SerializeToString())
+    write_checked(path, memoryview(model.SerializeToString()))
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def test_from_pictures_once_and_without_them_from_then_on(name, home, tiny_check
     # What was kept and is damaged cannot be made again without pictures.
     for kept in (home / name).glob("*-*.*"):
         kept.write_bytes(b"")
-    with pytest.raises(WrongUsageError, match="needs pictures"):
+    with pytest.raises(WrongUsageError, match="needs pictures again, as what was kept is gone or damaged; give --cal"):
         start(name, tiny_checkpoint)
 
 

@@ -258,7 +258,13 @@ def test_what_a_killed_process_was_writing_is_removed(name, tiny_model, tmp_path
 def test_what_was_kept_and_damaged_is_made_again(name, cache, tiny_checkpoint, batch):
     expected = start(name, tiny_checkpoint).infer(batch[:1])
     files = [path for path in cache.iterdir() if path.suffix in (".xml", ".bin", ".onnx")]
-    for kept, content in itertools.product(files, [b"", b"<?xml", b"\x08\x0a" * 5000, None]):
+    for kept, content in itertools.product(files, [b"", b"<?xml", b"\x08\x0a" * 5000, None, "zeros"]):
+        for compiled in cache.glob("*.blob"):  # which would be taken in its place
+            compiled.unlink()
+        if content == "zeros":
+            whole = kept.read_bytes()
+            content = whole[: len(whole) // 2] + bytes(1000) + whole[len(whole) // 2 + 1000 :]
+            assert content != whole
         kept.unlink() if content is None else kept.write_bytes(content)
         assert_same(start(name, tiny_checkpoint).infer(batch[:1]), expected)
         assert kept.stat().st_size > 10_000 or kept.suffix == ".xml"
