@@ -85,7 +85,7 @@ def quantised(
         made: Made = quantise(make(), batch)
         return made
 
-    ready = prepared(form, f"{name}-{key}", in_integers)
+    ready = prepared(form, f"{name}-{key}", in_integers, f" in int8, by {len(batch)} pictures")
     if not calibration.only_if_needed:
         with suppress(OSError):  # a cache that cannot be written does no harm
             write_whole(pointer, f"{key}\n".encode())

@@ -75,12 +75,19 @@ def find(form: Form[Made, Ready], name: str) -> Ready | None:
     return None
 
 
-def prepared(form: Form[Made, Ready], name: str, make: Callable[[], Made]) -> Ready:
-    """What is kept under a name; where there is nothing, it is made, which is said in a line, and kept."""
+def prepared(form: Form[Made, Ready], name: str, make: Callable[[], Made], how: str = "") -> Ready:
+    """What is kept under a name; where there is nothing, it is made, which is said in a line, and kept.
+
+    Args:
+        form: how the engine keeps networks.
+        name: what it is kept under.
+        make: makes it.
+        how: words for that line.
+    """
     found = find(form, name)
     if found is not None:
         return found
-    tell_preparing(form)
+    tell_preparing(form, how)
     made = make()
     try:
         _keep(form, name, made)
@@ -91,9 +98,9 @@ def prepared(form: Form[Made, Ready], name: str, make: Callable[[], Made]) -> Re
     return form.open(made) if opened is None else opened
 
 
-def tell_preparing(form: Form[Any, Any]) -> None:
+def tell_preparing(form: Form[Any, Any], how: str = "") -> None:
     """Say that the first start takes longer."""
-    note(f"{form.engine}: preparing this network, to be kept in {form.folder}: it starts faster from then on")
+    note(f"{form.engine}: preparing this network{how}, to be kept in {form.folder}: it starts faster from then on")
 
 
 def tell_not_kept(form: Form[Any, Any], error: Exception) -> None:

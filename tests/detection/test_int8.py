@@ -147,7 +147,8 @@ def test_in_the_command_line(name, tmp_path, tiny_model):
     assert modules == "nncf torch"
     assert "damaged.jpg: is damaged" in said
     assert "note: precision int8: its ranges may be poor, chosen on 3 pictures only: some hundred are best\n" in said
-    assert f"{name}: preparing this network" in said
+    for how in ("", " in int8, by 3 pictures"):
+        assert f"note: {name}: preparing this network{how}, to be kept in " in said
     assert "nncf" not in said.lower()
     assert image() == ([record, ""], "")
     assert not list((tmp_path / "user").rglob("*"))
