@@ -196,10 +196,14 @@ def test_in_fragments_while_written_and_plain_when_closed(tmp_path: Path, suffix
 def test_plays_while_written(tmp_path: Path, suffix: str, codec: str) -> None:
     path = tmp_path / f"out{suffix}"
     with VideoWriter(path, width=96, height=64, rate=Fraction(25), codec=codec) as writer:
-        for index, time in enumerate(steady(50)):
+        for index, time in enumerate(steady(200)):
             writer.write(image(index), time)
-        assert 30 <= len(frame_times(path)) <= 50
-    assert len(frame_times(path)) == 50
+            # SVT-AV1 encodes in threads of its own, and on a busy machine lags behind.
+            if index >= 49 and (played := len(frame_times(path))) >= 30:
+                break
+        assert 30 <= played <= index + 1
+        assert codec == "av1" or index == 49
+    assert len(frame_times(path)) == index + 1
 
 
 def test_matroska_gets_its_duration_and_index(tmp_path: Path) -> None:
