@@ -17,11 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from ssdcam.detection.cuda_kernels import CudaConvolution, JointHeads, Norm, Pool, kernels_for
-from ssdcam.detection.cuda_kernels import fits as fits_cuda
+from ssdcam.detection import winograd
+from ssdcam.detection.cuda_kernels import CudaConvolution, JointHeads, Norm, Pool, fits, kernels_for
 from ssdcam.detection.large_convolutions import worthwhile
 from ssdcam.detection.nvrtc import Kernels
-from ssdcam.detection.winograd import WinogradConv2d, fits
 from ssdcam.ssd.backbones.mobilenet_v1 import SameConv2d, same_padding
 from ssdcam.ssd.backbones.vgg import ChannelNorm
 
@@ -98,11 +97,11 @@ def by_winograd(network: nn.Module) -> fx.GraphModule:
     """
 
     def convolution(plain: nn.Conv2d, activation: _Activation) -> nn.Module | None:
-        if activation == _RELU and fits(plain):
-            return WinogradConv2d(plain, nn.Sequential(plain, nn.ReLU()))
+        if activation == _RELU and winograd.fits(plain):
+            return winograd.WinogradConv2d(plain, nn.Sequential(plain, nn.ReLU()))
         return None
 
-    return _fuse(network, convolution, lambda node, module: None)
+    return _fuse(network, convolution)
 
 
 class _Fused(nn.Module):
@@ -126,9 +125,11 @@ def _fuse_for_cpu(network: nn.Module, dtype: torch.dtype) -> fx.GraphModule:
 
     def convolution(plain: nn.Conv2d, activation: _Activation) -> nn.Module:
         direct = _CpuConvolution(plain, activation)
-        return WinogradConv2d(plain, direct) if fewer_products and activation == _RELU and fits(plain) else direct
+        if fewer_products and activation == _RELU and winograd.fits(plain):
+            return winograd.WinogradConv2d(plain, direct)
+        return direct
 
-    return _fuse(network, convolution, lambda node, module: None)
+    return _fuse(network, convolution)
 
 
 def _fuse_for_cuda(network: nn.Module, device: torch.device, dtype: torch.dtype) -> fx.GraphModule:
@@ -139,7 +140,7 @@ def _fuse_for_cuda(network: nn.Module, device: torch.device, dtype: torch.dtype)
         return CudaConvolution(plain) if known and activation == _RELU else None
 
     def other(node: fx.Node, module: nn.Module | None) -> nn.Module | None:
-        if kernels and isinstance(module, ChannelNorm) and fits_cuda(module.weight.numel(), dtype):
+        if kernels and isinstance(module, ChannelNorm) and fits(module.weight.numel(), dtype):
             return Norm(kernels, module)
         if kernels and isinstance(module, nn.MaxPool2d):
             return _pool(kernels, node.args[0], **{name: getattr(module, name) for name in module.__constants__})
@@ -162,7 +163,7 @@ def _pool(
 def _fuse(
     network: nn.Module,
     convolution: Callable[[nn.Conv2d, _Activation], nn.Module | None],
-    other: Callable[[fx.Node, nn.Module | None], nn.Module | None],
+    other: Callable[[fx.Node, nn.Module | None], nn.Module | None] = lambda node, module: None,
 ) -> fx.GraphModule:
     """Replace steps of a network.
 

@@ -71,6 +71,7 @@ class WinogradConv2d(nn.Module):
         if height * width < _LARGE_MAP:
             direct: Tensor = self._direct(x)
             return direct
+        # A public function, which torch's types do not export.
         traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         compute = self._traced if traced else self._computed
         tiles = compute(x.permute(0, 2, 3, 1), -(-height // _TILE), -(-width // _TILE))
