@@ -9,6 +9,10 @@ import os
 from pathlib import Path
 
 
+WEIGHTS = "weights"
+"""The folder in it of what is downloaded; beside it each engine has one of its name."""
+
+
 def cache_folder() -> Path:
     """``$SSDCAM_HOME`` if it is set, else the place that the system has for such things; it may not exist yet."""
     home = os.environ.get("SSDCAM_HOME")

@@ -1,9 +1,14 @@
-"""What the processor has instructions for."""
+"""What the processor has instructions for, and how much of it this process may use."""
 
 from __future__ import annotations
 
+import math
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
+
+from ssdcam import control_groups
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -27,6 +32,37 @@ def cpu_features(cpuinfo: Path = CPUINFO) -> frozenset[str]:
         return frozenset()
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE)
     return frozenset(found[1].split()) if found else frozenset()
+
+
+def usable_cores(groups: Iterable[Path] | None = None) -> float:
+    """Cores that this process may use: those it may run on, and no more than its container's or service's share.
+
+    Args:
+        groups: folders of control groups that limit it; None is those of this process.
+    """
+    cores = float(_allowed_cores())
+    share = control_groups.cores(control_groups.folders("cpu") if groups is None else groups)
+    return cores if share is None else min(cores, share)
+
+
+def usable_threads(groups: Iterable[Path] | None = None) -> int:
+    """As many threads as :func:`usable_cores` keep busy, at least 1."""
+    return math.ceil(usable_cores(groups))
+
+
+def threads_of_a_share(groups: Iterable[Path] | None = None) -> int | None:
+    """As many threads as a container's or service's share of the cores keeps busy; None where it has them all.
+
+    Libraries see all cores there are, and know best how to use them. Of threads that share the time of fewer, those
+    that wait for each other in a loop take it from those that work: 16 threads of torch's on one core took more
+    than twice as long as one.
+    """
+    threads = usable_threads(groups)
+    return threads if threads < _allowed_cores() else None
+
+
+def _allowed_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def computes_int8(cpuinfo: Path = CPUINFO) -> bool:

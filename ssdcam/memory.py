@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from ssdcam import control_groups
 
 # What libraries say in errors of their own: torch on CPUs, CUDA and MPS and its threads; OpenCV; C++, of which OpenVINO
 # and ONNX Runtime hand on what it throws; ONNX Runtime's arena; oneDNN.
@@ -14,6 +17,8 @@ _SAID = re.compile(
     r"|bad[_ ]alloc|(cannot|failed to) allocate|_ALLOC_FAILED|can't start new thread|could not create a memory",
     re.IGNORECASE,
 )
+
+MEMINFO = Path("/proc/meminfo")
 
 _DEEPEST = 10
 
@@ -53,8 +58,13 @@ class Memory:
     swap: int
 
 
-def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup")) -> Memory | None:
-    """How much there is; None where the system does not tell as Linux does."""
+def memory(meminfo: Path = MEMINFO, groups: Iterable[Path] | None = None) -> Memory | None:
+    """How much there is; None where the system does not tell as Linux does.
+
+    Args:
+        meminfo: where the kernel says so.
+        groups: folders of control groups that limit it; None is those of this process.
+    """
     try:
         rows = {"SwapTotal": "0"}
         for line in meminfo.read_text().splitlines():
@@ -63,9 +73,6 @@ def memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/c
         total, free, swap = (int(rows[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable", "SwapTotal"))
     except (OSError, KeyError, IndexError, ValueError):
         return None
-    try:
-        limit = int((cgroup / "memory.max").read_text())
-        used = int((cgroup / "memory.current").read_text())
-    except (OSError, ValueError):  # no such file, or no limit
-        return Memory(total, free, swap)
-    return Memory(min(total, limit), min(free, limit - used), swap)
+    for limit, used in control_groups.memory(control_groups.folders("memory") if groups is None else groups):
+        total, free = min(total, limit), min(free, max(0, limit - used))
+    return Memory(total, free, swap)

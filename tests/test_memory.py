@@ -127,14 +127,14 @@ MEMINFO = "MemTotal: 8388608 kB\nMemFree: 1 kB\nMemAvailable: 4194304 kB\nSwapTo
 
 def test_a_machine_and_a_container(tmp_path: Path) -> None:
     info = tmp_path / "meminfo"
-    assert memory(info, tmp_path) is None
+    assert memory(info, [tmp_path]) is None
     info.write_text(MEMINFO)
-    assert memory(info, tmp_path) == Memory(8 << 30, 4 << 30, 1 << 30)
+    assert memory(info, [tmp_path]) == Memory(8 << 30, 4 << 30, 1 << 30)
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text(f"{1 << 29}\n")
-    assert memory(info, tmp_path) == Memory(8 << 30, 4 << 30, 1 << 30)
+    assert memory(info, [tmp_path]) == Memory(8 << 30, 4 << 30, 1 << 30)
     (tmp_path / "memory.max").write_text(f"{1 << 30}\n")
-    assert memory(info, tmp_path) == Memory(1 << 30, 1 << 29, 1 << 30)
+    assert memory(info, [tmp_path]) == Memory(1 << 30, 1 << 29, 1 << 30)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ssdcam import __version__
-from ssdcam.cpu import CPUINFO, cpu_features
+from ssdcam.cpu import CPUINFO, cpu_features, usable_cores
 
 _PACKAGES = ("torch", "openvino", "onnxruntime", "onnxruntime-gpu", "nncf", "opencv-python", "av", "numpy")
 # What makes one CPU several times as fast as another at this work.
@@ -40,15 +40,6 @@ def machine() -> dict[str, Any]:
         "ssdcam": __version__,
         "versions": {name: version for name in _PACKAGES if (version := _version(name))},
     }
-
-
-def usable_cores() -> float:
-    """CPU cores that this process may use: those it may run on, and no more than its container's share."""
-    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    quota, _, period = _text(Path("/sys/fs/cgroup/cpu.max")).partition(" ")
-    with suppress(ValueError):  # "max", or no such file
-        return min(float(allowed), float(quota) / float(period))
-    return float(allowed)
 
 
 def _cpu() -> tuple[str, list[str]]:

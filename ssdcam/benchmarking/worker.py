@@ -51,8 +51,10 @@ def start_engine(
     from ssdcam.benchmarking.combinations import Combination
     from ssdcam.benchmarking.combinations import start_engine as start
     from ssdcam.checkpoints.checkpoint import load_checkpoint
+    from ssdcam.cpu import threads_of_a_share
     from ssdcam.detection.detector import Detector, choose
 
+    threads = threads or threads_of_a_share()
     if threads is not None:
         cv2.setNumThreads(threads)
     imported = time.perf_counter()

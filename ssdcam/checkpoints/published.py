@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from ssdcam.cache import cache_folder
+from ssdcam.cache import WEIGHTS, cache_folder
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Published:
     @property
     def path(self) -> Path:
         """Where it is kept, or will be: in the cache folder, under its publisher's name for it."""
-        return cache_folder() / "weights" / PurePosixPath(urlsplit(self.url).path).name
+        return cache_folder() / WEIGHTS / PurePosixPath(urlsplit(self.url).path).name
 
 
 def _facts(labels: str, score: float | None, licence: str, metric: str | None = None) -> Facts:

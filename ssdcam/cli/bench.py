@@ -87,7 +87,9 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # generic from click
     show_default=True,
     help="Threshold of the boxes that enter NMS and are drawn.",
 )
-@click.option("--threads", type=parameters.Whole(1, 1024), help="CPU threads of each engine; default: all cores.")
+@click.option(
+    "--threads", type=parameters.Whole(1, 1024), help="CPU threads of each engine; default: all cores it may use."
+)
 @click.option("--no-pipeline", is_flag=True, help="Measure the network alone.")
 @options.labels
 @options.foreign

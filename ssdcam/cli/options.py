@@ -70,7 +70,7 @@ device = click.option(
     help="Where to run.",
 )
 
-threads = click.option("--threads", type=Whole(1, 1024), help="CPU threads to use; default: all cores.")
+threads = click.option("--threads", type=Whole(1, 1024), help="CPU threads to use; default: all cores it may use.")
 
 labels = click.option(
     "--labels",

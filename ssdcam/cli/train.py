@@ -45,6 +45,7 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
     import cv2
     import torch
 
+    from ssdcam.cpu import threads_of_a_share
     from ssdcam.detection.torch_engine import find_device
     from ssdcam.training.data import PhotoStore, join
     from ssdcam.training.hooks import Hooks
@@ -53,9 +54,10 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
     from ssdcam.training.teacher import Teacher
     from ssdcam.training.trainer import Trainer
 
-    if told.threads is not None:
-        torch.set_num_threads(told.threads)
-        cv2.setNumThreads(told.threads)
+    threads = told.threads or threads_of_a_share()
+    if threads is not None:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
     keep_memory()
     place = local_device(told.device)
     device = find_device(place)

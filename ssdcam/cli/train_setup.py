@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssdcam.cli import console, loading
+from ssdcam.cpu import usable_threads
 from ssdcam.errors import DatasetError, SsdcamError, WrongUsageError
 from ssdcam.files import read_small
 
@@ -41,7 +42,7 @@ def check_usage(told: TrainOptions) -> None:
         raise WrongUsageError("--classes and --labels both say what to learn: give one")
     if told.no_augment and told.mosaic:
         raise WrongUsageError("--mosaic is augmentation: it goes not with --no-augment")
-    cores = os.cpu_count() or 1
+    cores = usable_threads()
     most = max(_MANY_WORKERS, 4 * cores)
     if told.workers is not None and told.workers > most:
         raise WrongUsageError(f"--workers {told.workers} are too many for {cores} cores: pass {most} at most")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ssdcam.checkpoints.families.family import BoxSizes
 from ssdcam.checkpoints.resolve import open_checkpoint
+from ssdcam.cpu import threads_of_a_share
 from ssdcam.detection.engine import Engine
 from ssdcam.detection.engines import EngineName, PrecisionName, start
 from ssdcam.detection.int8 import Calibration
@@ -67,7 +68,8 @@ def load(
         precision: ``auto``, ``fp32``, ``fp16``, ``bf16`` or ``int8``; which there are depends on engine and device.
         calibrate: some hundred images to choose int8's ranges on, of which the first 300 are taken; needed the first
             time that a checkpoint is run in int8, but for embedded detectors in OpenVINO.
-        threads: CPU threads that the engine and OpenCV may use (torch: in the whole process); None leaves theirs.
+        threads: CPU threads that the engine and OpenCV may use (torch: in the whole process); None is as many
+            as a container's share of the cores keeps busy, or theirs where all cores may be used.
         offline: never touch the network; so it is, too, where the environment has SSDCAM_OFFLINE=1.
 
     Raises:
@@ -90,6 +92,7 @@ def load(
     names = [classes] if isinstance(classes, str) else classes
     selection = choose(checkpoint.spec, score=score, iou=iou, max_det=max_det, classes=names)
 
+    threads = threads or threads_of_a_share()
     if threads is not None:
         cv2.setNumThreads(threads)
     calibration = None if calibrate is None else Calibration(calibration_batch(calibrate, checkpoint.spec))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from tempfile import TemporaryFile
 from threading import Event
 from typing import IO
 
+from ssdcam.cpu import usable_threads
 from ssdcam.diagnosis.finding import Finding, problem
 
 _LOOK = 0.1  # seconds between looks at whether the run is to stop
@@ -118,7 +118,7 @@ def run_checks(checks: Sequence[Check]) -> Iterator[Finding]:
         What they find, in the order of the checks.
     """
     stop = Event()
-    with ThreadPoolExecutor(min(_TOGETHER, os.cpu_count() or 1), "ssdcam-check") as pool:
+    with ThreadPoolExecutor(min(_TOGETHER, usable_threads()), "ssdcam-check") as pool:
         try:
             for findings in pool.map(lambda check: run_check(check, stop), checks):
                 yield from findings

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ssdcam.cpu import threads_of_a_share
 from ssdcam.detections import Image
 from ssdcam.diagnosis.finding import Finding, ok, problem, warning
 
@@ -57,7 +58,8 @@ def check_torch() -> Iterator[Finding]:
         yield problem("torch", f"does not load: {str(error).strip().splitlines()[0]}", _torch_remedy(), necessary=True)
         return
     _convolve(torch, "cpu")
-    yield ok("torch", f"{torch.__version__}, {torch.get_num_threads()} CPU threads")
+    threads = threads_of_a_share() or torch.get_num_threads()
+    yield ok("torch", f"{torch.__version__}, {threads} CPU {'thread' if threads == 1 else 'threads'}")
     names, faults = [], []
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)

@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from ssdcam.cache import cache_folder, is_offline
-from ssdcam.cpu import CPUINFO, PRECISIONS, cpu_features
+from ssdcam.cache import WEIGHTS, cache_folder, is_offline
+from ssdcam.cpu import CPUINFO, PRECISIONS, cpu_features, usable_cores
+from ssdcam.detection.engines import ENGINES
 from ssdcam.diagnosis.finding import Finding, ok, problem, warning
-from ssdcam.memory import memory
-
-_MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+from ssdcam.memory import MEMINFO, memory
 
 _ENOUGH_MEMORY = 1.0  # GiB that are free: torch, the network and some frames of a large video
 _ENOUGH_DISK = 0.5  # GiB
 
 
-def check_cpu(cpuinfo: Path = CPUINFO, cgroup: Path = _CGROUP) -> Iterator[Finding]:
+def check_cpu(cpuinfo: Path = CPUINFO, groups: Sequence[Path] | None = None) -> Iterator[Finding]:
     """Cores, and the precisions that the processor computes in by itself."""
-    cores = usable_cores(cgroup)
+    cores = usable_cores(groups)
     text = f"{cores:g} {'core' if cores == 1 else 'cores'}, {platform.machine()}"
     features = cpu_features(cpuinfo)
     if not features:
@@ -40,19 +40,9 @@ def check_cpu(cpuinfo: Path = CPUINFO, cgroup: Path = _CGROUP) -> Iterator[Findi
         yield ok("CPU", text)
 
 
-def usable_cores(cgroup: Path = _CGROUP) -> float:
-    """Cores that this process may use; a container may have a part of one."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
-        return min(cores, float(quota) / float(period))
-    except (OSError, ValueError):  # no such file, or no limit
-        return cores
-
-
-def check_memory(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> Iterator[Finding]:
+def check_memory(meminfo: Path = MEMINFO, groups: Sequence[Path] | None = None) -> Iterator[Finding]:
     """How much memory there is, and how much of it is free."""
-    there = memory(meminfo, cgroup)
+    there = memory(meminfo, groups)
     if there is None:
         yield ok("memory", "this system does not tell in a way that is known here")
         return
@@ -68,6 +58,7 @@ def check_cache() -> Iterator[Finding]:
     """Whether what can be made again can be kept; it works without, but starts more slowly."""
     folder = cache_folder()
     remedy = "set SSDCAM_HOME to a folder that can be written to and has room"
+    taken = _taken(folder)
     there = folder
     try:
         while not there.exists() and there != there.parent:
@@ -78,8 +69,22 @@ def check_cache() -> Iterator[Finding]:
     except OSError as error:
         yield problem("cache", f"{folder} cannot be written to: {error.strerror}", remedy)
         return
-    text = f"{folder}, {free:.1f} GiB are free on its disk"
-    yield warning("cache", text, remedy) if free < _ENOUGH_DISK else ok("cache", text)
+    text = f"{folder} holds {taken:.1f} GiB, {free:.1f} GiB are free on its disk"
+    if free >= _ENOUGH_DISK:
+        yield ok("cache", text)
+    else:
+        yield warning("cache", text, f"empty it, as all in it is made or downloaded again; or {remedy}")
+
+
+def _taken(folder: Path) -> float:
+    """How large the files are that are kept in the cache, in GiB."""
+    sizes = 0
+    for kept in (*ENGINES, WEIGHTS):  # alone, as SSDCAM_HOME may be somebody's home
+        for inner, _, files in os.walk(folder / kept):
+            for file in files:
+                with suppress(OSError):  # gone meanwhile
+                    sizes += (Path(inner) / file).stat().st_size
+    return sizes / 2**30
 
 
 def check_network() -> Iterator[Finding]:

@@ -9,7 +9,6 @@ frame rate, and no sound that begins late.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -23,6 +22,7 @@ from typing import Self, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdcam.cpu import usable_threads
 from ssdcam.errors import VideoError, WrongUsageError
 from ssdcam.files import same_file
 from ssdcam.media.av import Packet, av, open_encoder, open_to_read, reason
@@ -138,7 +138,7 @@ class VideoWriter:
             assert isinstance(stream, av.VideoStream)
             self._stream = stream
             encoder = self._stream.codec_context
-            encoder.thread_count = threads or min(os.cpu_count() or 1, CODECS[codec].threads)
+            encoder.thread_count = threads or min(usable_threads(), CODECS[codec].threads)
             encoder.sample_aspect_ratio = pixel_aspect
             encoder.options = CODECS[codec].filled(crf=crf, preset=preset, threads=encoder.thread_count)
             if self._kind.steady:

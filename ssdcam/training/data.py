@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdcam.cpu import usable_threads
 from ssdcam.datasets.aliases import match_labels
 from ssdcam.datasets.dataset import Dataset, Sample
 from ssdcam.datasets.pictures import read_picture
@@ -138,7 +138,7 @@ class PhotoStore:
         self.photos: list[Photo] = []
         self.problems: list[str] = []
         left, done = budget, 0
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(usable_threads()) as pool:
             while done < len(photos) and left > 0:
                 block = photos[done : done + _BLOCK]
                 for photo, image in zip(block, pool.map(_try_reading, block), strict=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ssdcam.checkpoints.checkpoint import Checkpoint, spec_to_json
+from ssdcam.cpu import usable_threads
 from ssdcam.detection.torch_engine import Normalise, find_device, load_network
 from ssdcam.errors import TrainingError
 from ssdcam.ssd.default_boxes import default_boxes
@@ -357,7 +357,7 @@ class Trainer:
 
 def default_workers(device: torch.device) -> int:
     """Processes that prepare batches: a CPU that trains has no core to spare for them."""
-    return min(8, (os.cpu_count() or 2) - 1) if device.type == "cuda" else 0
+    return min(8, usable_threads() - 1) if device.type == "cuda" else 0
 
 
 def _spec_facts(spec: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ssdcam.benchmarking import machine as module
-from ssdcam.benchmarking.machine import machine, usable_cores
+from ssdcam.benchmarking.machine import machine
 
 
 def test_this_machine() -> None:
@@ -23,16 +23,6 @@ def test_this_machine() -> None:
     assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert facts["versions"]["opencv-python"].startswith(cv2.__version__)
     assert {"os", "python", "governor", "load", "gpu", "cpu_features", "ssdcam"} <= facts.keys()
-
-
-@pytest.mark.parametrize(
-    ("quota", "expected"), [("150000 100000", 1.5), ("max 100000", 4.0), ("", 4.0), ("900000 100000", 4.0)]
-)
-def test_cores_of_a_container(quota: str, expected: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.sys, "platform", "linux")
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(module, "_text", lambda path: quota)
-    assert usable_cores() == expected
 
 
 def test_without_any_of_the_files(monkeypatch: pytest.MonkeyPatch) -> None:

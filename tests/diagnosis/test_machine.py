@@ -102,27 +102,26 @@ class TestCPU:
     def test_precisions(self, cpuinfo: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("platform.machine", lambda: "x86_64" if "avx2" in cpuinfo else "aarch64")
         (tmp_path / "cpuinfo").write_text(cpuinfo)
-        finding = only(system.check_cpu(tmp_path / "cpuinfo", tmp_path))
+        finding = only(system.check_cpu(tmp_path / "cpuinfo", [tmp_path]))
         assert text in finding.text
         assert finding.status == "ok"
 
     def test_an_old_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         (tmp_path / "cpuinfo").write_text("flags : sse2\n")
-        assert only(system.check_cpu(tmp_path / "cpuinfo", tmp_path)).status == "warning"
+        assert only(system.check_cpu(tmp_path / "cpuinfo", [tmp_path])).status == "warning"
 
     def test_part_of_a_core(self, tmp_path: Path) -> None:
+        (tmp_path / "cpuinfo").write_text("flags : avx2\n")
         (tmp_path / "cpu.max").write_text("50000 100000\n")
-        assert system.usable_cores(tmp_path) == 0.5
-        (tmp_path / "cpu.max").write_text("max 100000\n")
-        assert system.usable_cores(tmp_path) >= 1
+        assert only(system.check_cpu(tmp_path / "cpuinfo", [tmp_path])).text.startswith("0.5 cores, ")
 
 
 class TestMemory:
     MEMINFO = "MemTotal:        8388608 kB\nMemFree:          100 kB\nMemAvailable:    4194304 kB\n"
 
     def check(self, folder: Path) -> Finding:
-        return only(system.check_memory(folder / "meminfo", folder))
+        return only(system.check_memory(folder / "meminfo", [folder]))
 
     def test_enough(self, tmp_path: Path) -> None:
         (tmp_path / "meminfo").write_text(self.MEMINFO)
@@ -144,6 +143,22 @@ class TestCache:
         monkeypatch.setenv("SSDCAM_HOME", str(tmp_path / "a" / "b"))
         assert only(system.check_cache()).status in ("ok", "warning")  # warning: where the disk is nearly full
         assert list(tmp_path.iterdir()) == []
+
+    def test_how_large_it_is(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SSDCAM_HOME", str(tmp_path))
+        for name, tenths in (("openvino/a.bin", 3), ("weights/b.pth", 9), ("holidays/c.mp4", 20)):
+            path = tmp_path / name
+            path.parent.mkdir()
+            with path.open("wb") as file:
+                file.truncate(tenths * 2**30 // 10)  # takes no room
+        assert f"{tmp_path} holds 1.2 GiB, " in only(system.check_cache()).text
+
+    def test_a_full_disk(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SSDCAM_HOME", str(tmp_path))
+        monkeypatch.setattr(system, "_ENOUGH_DISK", 2**30)
+        finding = only(system.check_cache())
+        assert finding.status == "warning"
+        assert "empty it" in finding.remedy
 
     @pytest.mark.parametrize("home", ["{}/file/cache", "/proc/ssdcam", "/dev/null", "{}/" + "x" * 300])
     def test_one_that_cannot_be_written(self, home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
