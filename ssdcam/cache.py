@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-
 WEIGHTS = "weights"
 """The folder in it of what is downloaded; beside it each engine has one of its name."""
 

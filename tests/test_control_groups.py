@@ -53,7 +53,7 @@ def test_where_there_are_none(tmp_path: Path) -> None:
 def test_the_smallest_share_counts(tmp_path: Path) -> None:
     outer = made(tmp_path, cpu_max="50000 100000")
     inner = made(tmp_path / "inner", cpu_max="max 100000")
-    old = made(tmp_path / "old", **{"cpu_cfs_quota_us": "-1", "cpu_cfs_period_us": "100000"})
+    old = made(tmp_path / "old", cpu_cfs_quota_us="-1", cpu_cfs_period_us="100000")
     assert control_groups.cores([inner, old, tmp_path / "nosuch"]) is None
     assert control_groups.cores([inner, outer]) == 0.5
     made(old, cpu_cfs_quota_us="25000")
