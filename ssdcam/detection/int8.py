@@ -18,11 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdcam.detection.agreement import Agreement, compare, pictures_to_compare
 from ssdcam.detection.no_reports import import_quietly, no_reports
 from ssdcam.detection.prepared import Form, Made, Ready, find, prepared
 from ssdcam.errors import UnavailableError, WrongUsageError
 from ssdcam.files import is_file, write_whole
 from ssdcam.notes import note
+from ssdcam.ssd import host
+from ssdcam.ssd.default_boxes import default_boxes
+from ssdcam.ssd.host import Floats
+from ssdcam.ssd.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ def quantised(
     form: Form[Made, Ready],
     name: str,
     calibration: Calibration | None,
+    spec: ModelSpec,
     make: Callable[[], Made],
+    outputs: Callable[[Made, NDArray[np.uint8]], Iterator[tuple[Floats, Floats]]],
     embedded: Callable[[], Ready | None] | None = None,
 ) -> Ready:
     """A network in int8: from the cache, or made now where pictures are given.
@@ -52,7 +59,9 @@ def quantised(
         form: how the engine keeps networks.
         name: what the network's own digest is, whatever the pictures.
         calibration: the pictures; None takes those of last time.
+        spec: what the network is of.
         make: makes the network in float.
+        outputs: runs a network on pictures ``(N, H, W, 3)``: the locations and raw scores of each.
         embedded: gives what is taken where there were none last time, if there is such a thing.
 
     Raises:
@@ -82,7 +91,11 @@ def quantised(
     def in_integers() -> Made:
         with _quiet_nncf():
             pass  # it is there: that is better known before a network is made
-        made: Made = quantise(make(), batch)
+        plain = make()
+        made: Made = quantise(plain, batch)
+        if not calibration.only_if_needed:
+            seen_by = (_seen(outputs(each, pictures_to_compare(batch)), spec) for each in (plain, made))
+            _tell_loss(form.engine, compare(*seen_by))
         return made
 
     ready = prepared(form, f"{name}-{key}", in_integers, f" in int8, by {len(batch)} pictures")
@@ -90,6 +103,21 @@ def quantised(
         with suppress(OSError):  # a cache that cannot be written does no harm
             write_whole(pointer, f"{key}\n".encode())
     return ready
+
+
+def _seen(outputs: Iterator[tuple[Floats, Floats]], spec: ModelSpec) -> Iterator[tuple[Floats, Floats]]:
+    defaults = default_boxes(spec.boxes)
+    for locations, raw_scores in outputs:
+        yield host.decoded(locations, raw_scores, defaults, spec)
+
+
+def _tell_loss(engine: str, found: Agreement) -> None:
+    """Say that int8 sees other things, if so."""
+    if not found.enough:
+        note(
+            f"{engine}: in int8 the boxes of this network overlap those in fp32 by {found.overlap:.2f} and its scores"
+            f" differ by {found.apart:.2f}: expect other objects; calibrate on more pictures, or use another precision"
+        )
 
 
 def quantise(

@@ -185,11 +185,18 @@ def _prepared(
     def in_float() -> onnx.ModelProto:
         return prepared(Form(_ENGINE, _SUFFIXES, _write, read), name, lambda: to_onnx(checkpoint))
 
+    def outputs(model: onnx.ModelProto, pictures: NDArray[np.uint8]) -> Iterator[tuple[Floats, Floats]]:
+        runs: Any = run(model)
+        for place in range(len(pictures)):
+            locations, raw_scores = runs.run(None, {"images": pictures[place : place + 1]})
+            yield locations[0], raw_scores[0]
+
     form = Form(_ENGINE, _SUFFIXES, _write, run)
     if precision != "int8":
         return prepared(form, name, lambda: to_onnx(checkpoint, half=half))
     # For any version of ONNX Runtime: an update is no reason to ask for pictures again.
-    return quantised(form, digest(checkpoint, _FORMAT), calibration, in_float)
+    name = digest(checkpoint, _FORMAT)
+    return quantised(form, name, calibration, checkpoint.spec, make=in_float, outputs=outputs)
 
 
 def _write(model: onnx.ModelProto, path: Path) -> None:

@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -339,8 +339,23 @@ def _prepared(checkpoint: Checkpoint, name: str, precision: Precision, calibrati
         return prepared(form, kept_as, lambda: convert(checkpoint, by_winograd=by_winograd))
 
     if precision == "int8":  # for any version of OpenVINO: an update is no reason to ask for pictures again
-        return quantised(form, name, calibration, lambda: in_float().model, lambda: _embedded_int8(name))
+        return quantised(
+            form,
+            name,
+            calibration,
+            checkpoint.spec,
+            make=lambda: in_float().model,
+            outputs=_outputs,
+            embedded=lambda: _embedded_int8(name),
+        )
     return in_float(by_winograd=takes_fewer_products(checkpoint.spec, precision))
+
+
+def _outputs(model: openvino.Model, pictures: NDArray[np.uint8]) -> Iterator[tuple[Floats, Floats]]:
+    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": _TYPES["fp32"]})
+    for place in range(len(pictures)):
+        found = compiled(pictures[place : place + 1])
+        yield found[0][0], found[1][0]
 
 
 def _embedded_int8(name: str) -> _Network | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssdcam.detection.agreement import Agreement, compare, pictures_to_compare
 from ssdcam.errors import ExportError
 from ssdcam.exporting.formats import Run, to_planes
 from ssdcam.exporting.network import DecodedSSD
-from ssdcam.ssd.box_coder import pairwise_iou
 from ssdcam.ssd.postprocess import postprocess
 from ssdcam.ssd.spec import Selection
 
@@ -31,25 +31,6 @@ _TOLERANCE = 1e-3
 # A difference in the last digit can decide whether one box suppresses another.
 _MOST_UNPAIRED = 0.02
 _LEAST_CANDIDATES = 100  # a picture
-
-# In 8-bit integers. The embedded detector has 0.98 and 0.01; of another picture it has 0.58 and 0.41.
-_LEAST_OVERLAP, _MOST_APART = 0.85, 0.1
-_MOST_LIKELY = 50  # boxes a picture
-_PICTURES = 20
-
-
-class Agreement(NamedTuple):
-    """How much of torch's detector 8-bit integers keep, of the boxes that either takes for the likeliest objects.
-
-    Attributes:
-        pictures: how many were looked at.
-        overlap: the mean IoU of both's boxes.
-        apart: the mean difference between both's scores for what such a box is taken for.
-    """
-
-    pictures: int
-    overlap: float
-    apart: float
 
 
 def in_torch(run: Run) -> Raw:
@@ -108,20 +89,12 @@ def check_quantised(run: Run, network: DecodedSSD, photos: NDArray[np.uint8], wh
     Raises:
         ExportError: it has lost too much.
     """
-    looked_at = photos[:: -(-len(photos) // _PICTURES)]
-    overlaps, apart = [], []
-    for place in range(len(looked_at)):
-        images = to_planes(looked_at[place : place + 1])
-        boxes, scores = (output[0] for output in network(torch.from_numpy(images)))
-        their_boxes, their_scores = (torch.from_numpy(output[0]) for output in run(images))
-        for likely in (scores, their_scores):
-            highest, labels = likely.max(dim=1)
-            best = highest.topk(min(_MOST_LIKELY, len(boxes))).indices
-            apart.append((scores[best, labels[best]] - their_scores[best, labels[best]]).abs())
-            best = best[(boxes[best, 2:] > boxes[best, :2]).all(dim=1)]  # not those clipped to nothing
-            overlaps.append(pairwise_iou(boxes[best], their_boxes[best]).diagonal())
-    found = Agreement(len(looked_at), float(torch.cat(overlaps).mean()), float(torch.cat(apart).mean()))
-    if not (found.overlap >= _LEAST_OVERLAP and found.apart <= _MOST_APART):
+    looked_at = [to_planes(picture[None]) for picture in pictures_to_compare(photos)]
+    found = compare(
+        ((boxes[0].numpy(), scores[0].numpy()) for boxes, scores in map(network, map(torch.from_numpy, looked_at))),
+        ((boxes[0], scores[0]) for boxes, scores in map(run, looked_at)),
+    )
+    if not found.enough:
         raise ExportError(
             f"{what}: in int8 its boxes overlap torch's by {found.overlap:.2f} and its scores differ by "
             f"{found.apart:.2f}, so it is not kept; calibrate on more pictures, or export in fp16"

@@ -23,7 +23,7 @@ from ssdcam.notes import note
 from ssdcam.ssd.spec import ModelSpec, Selection
 
 if TYPE_CHECKING:
-    from ssdcam.exporting.check import Agreement
+    from ssdcam.detection.agreement import Agreement
     from ssdcam.exporting.formats import Format
 
 FormatName = Literal["onnx", "openvino", "torchscript"]

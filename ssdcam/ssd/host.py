@@ -139,6 +139,28 @@ def postprocess(
             most *= _CROWD
 
 
+def decoded(
+    locations: Floats, raw_scores: Floats, defaults: NDArray[np.float32], spec: ModelSpec
+) -> tuple[Floats, Floats]:
+    """All that a network sees in a picture, whatever its score.
+
+    Args:
+        locations: float ``(N, 4)``, the network's.
+        raw_scores: float ``(N, C)``, the network's, before the score function.
+        defaults: ``(N, 4)`` default boxes, centre-form.
+        spec: coder, score function and columns.
+
+    Returns:
+        Boxes ``(N, 4)``, ``x1, y1, x2, y2`` relative to the image and clipped to it, and the probabilities of each
+        label ``(N, labels)``.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        boxes = to_corners(decode(locations, defaults, spec.coding)).clip(0, 1)
+        if spec.score_function == "softmax":
+            return boxes, _softmax(raw_scores)[:, 1:]
+        return boxes, _sigmoid(raw_scores[:, int(spec.background) :])
+
+
 def _check_finite(output: Floats) -> None:
     """That weights which are numbers, but damaged or too much for the precision, are not taken for an empty picture."""
     with np.errstate(invalid="ignore"):
@@ -177,7 +199,7 @@ def _candidates(raw_scores: NDArray[np.float32], spec: ModelSpec, selection: Sel
         first = np.diff(rows, prepend=-1) != 0
         scores = _softmax(of_rows[rows[first]])[np.cumsum(first) - 1, columns[picked]]
     else:
-        scores = np.reciprocal(1 + np.exp(-of_rows[rows, columns[picked]]))
+        scores = _sigmoid(of_rows[rows, columns[picked]])
     images, places = np.divmod(rows, raw_scores.shape[1])
     found = _Candidates(images, places, columns[picked] - int(spec.background), scores)
     return found.only(scores >= selection.score)
@@ -192,6 +214,11 @@ def _least_logit(score: float) -> np.float32:
 def _softmax(raw_scores: NDArray[np.float32]) -> NDArray[np.float32]:
     exponentials = np.exp(raw_scores - raw_scores.max(axis=-1, keepdims=True))
     probabilities: NDArray[np.float32] = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def _sigmoid(raw_scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    probabilities: NDArray[np.float32] = np.reciprocal(1 + np.exp(-raw_scores))
     return probabilities
 
 

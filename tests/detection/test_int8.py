@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 import ssdcam
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.cli import console
-from ssdcam.detection import int8, openvino_conversion
+from ssdcam.detection import int8, onnxruntime_engine, openvino_conversion
 from ssdcam.detection.detector import calibration_batch
 from ssdcam.detection.engine import Engine
 from ssdcam.detection.engines import ENGINES
@@ -208,3 +209,23 @@ def test_pictures_of_any_size_from_a_generator(name, home, tiny_model, tmp_path)
     detector = ssdcam.load(tiny_model, device="cpu", engine=name, precision="int8", calibrate=photos)
     cv2.imwrite(str(tmp_path / "a.png"), pictures.noise(90, 120, 1))
     assert len(detector.detect(cv2.imread(str(tmp_path / "a.png")))) > 0
+
+
+def test_what_it_loses_is_told(name, home, tiny_checkpoint, batch, monkeypatch):
+    """Of the same network nothing is said; of one that sees all else, how much it differs."""
+    negative = {name: -array if array.ndim == 4 else array for name, array in tiny_checkpoint.weights.items()}
+    convert = onnxruntime_engine.to_onnx if name == "onnxruntime" else openvino_conversion.convert
+    quantise = int8.quantise
+    other = convert(Checkpoint(tiny_checkpoint.spec, negative))
+    said: list[str] = []
+    monkeypatch.setattr(int8, "note", said.append)
+    for made_of, calibration, told in (
+        (None, Calibration(batch), 0),
+        (other, Calibration(batch[1:]), 1),
+        (other, Calibration(batch[2:], only_if_needed=True), 1),  # of pictures that are made up it means nothing
+    ):
+        monkeypatch.setattr(int8, "quantise", lambda model, batch, other=made_of: quantise(other or model, batch))
+        start(name, tiny_checkpoint, calibration)
+        assert len(said) == told
+    loss = r"in int8 the boxes of this network overlap those in fp32 by 0\.\d\d and its scores differ by 0\.\d\d: "
+    assert re.match(f"{name}: {loss}", said[0])
