@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,12 +94,18 @@ def open_checkpoint(
 
 
 def calibration_pictures(folder: Path) -> Iterator[Image]:
-    """Pictures of a folder to calibrate on, spread over it; those that cannot be read are named and left out."""
+    """Pictures of a folder to calibrate on, spread over it; those that cannot be read are named and left out.
+
+    Of a folder that has none itself, those of its folders are taken: a data set can be named as it is.
+    """
     from ssdcam.detection.detector import CALIBRATION_PICTURES
     from ssdcam.errors import ImageError
-    from ssdcam.media.images import find_pictures, read_image
+    from ssdcam.media.images import SUFFIXES, Picture, find_pictures, read_image
 
     found = list(find_pictures([str(folder)]))
+    if not any(isinstance(each, Picture) for each in found):
+        below = find_pictures([str(Path(escape(str(folder))) / "**")])
+        found = [e for e in below if isinstance(e, Picture) and e.path.suffix.lower() in SUFFIXES] or found
     taken = found[:: -(-len(found) // CALIBRATION_PICTURES) or 1]
     with progress.counted(taken, "calibrating") as pictures:
         for picture in pictures:

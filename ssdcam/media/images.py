@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob, has_magic
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -21,6 +23,9 @@ SUFFIXES = frozenset(".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .
 
 ANIMATED = frozenset((".avif", ".gif", ".webp"))
 """Those of them that may hold a video."""
+
+
+_LOOKED_AT = 10_000  # files of its folders, where a folder has none itself
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,18 @@ def find_pictures(
             yield ImageError(f"{argument}: leads through folders that lie too deep in one another; name one of them")
             continue
         if not pictures:
-            yield ImageError(f"{argument}: {f'holds no {what}' if is_folder(Path(argument)) else 'matches no file'}")
+            yield ImageError(f"{argument}: {_why_none(Path(argument), suffixes, what)}")
         yield from pictures
+
+
+def _why_none(path: Path, suffixes: Container[str], what: str) -> str:
+    if not is_folder(path):
+        return "matches no file"
+    below = islice(path.rglob("*"), _LOOKED_AT)
+    with suppress(OSError):
+        if first := next((p for p in below if p.suffix.lower() in suffixes and p.is_file()), None):
+            return f"holds no {what} itself; those of its folders: '{path / '**' / f'*{first.suffix}'}'"
+    return f"holds no {what}"
 
 
 def _find(argument: str, suffixes: Container[str]) -> list[Picture]:

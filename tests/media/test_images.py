@@ -159,7 +159,17 @@ class TestFindPictures:
     @pytest.fixture
     def tree(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.chdir(tmp_path)
-        for name in ("b.jpg", "a.JPG", "notes.txt", "c.webp", "sub/d.png", "sub/deep/e.jpg", "[x].jpg", "x.jpg"):
+        for name in (
+            "b.jpg",
+            "a.JPG",
+            "notes.txt",
+            "c.webp",
+            "sub/d.png",
+            "sub/deep/e.jpg",
+            "[x].jpg",
+            "x.jpg",
+            "only/in/f.gif",
+        ):
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
@@ -198,7 +208,8 @@ class TestFindPictures:
     @pytest.mark.parametrize(
         ("argument", "complaint"),
         [
-            ("folder.jpg", "holds no pictures"),
+            ("folder.jpg", "holds no pictures$"),
+            ("only", r"holds no pictures itself; those of its folders: 'only/\*\*/\*\.gif'$"),
             ("*.tif", "matches no file"),
             ("fold*", "matches no file"),
             ("gone/**", "matches no file"),
