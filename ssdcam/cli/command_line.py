@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from importlib import import_module
+from traceback import walk_tb
 
 import click
 
@@ -118,7 +119,7 @@ def run(arguments: list[str]) -> int:
     except click.Abort:  # a question was answered with Ctrl-C, or with the end of the input
         return stopping.code() or 2
     except ImportError as error:  # of what cannot be done without; what can be says so itself
-        return _stopped(error) or _failed(error, 1, f"{error}: ssdcam doctor says what to do about it")
+        return _stopped(error) or _failed(error, 1, _does_not_load(error))
     except Exception as error:
         if memory.ran_out(error):
             return _failed(error, 1, f"too little memory: {_thrift(context, arguments)}")
@@ -127,6 +128,8 @@ def run(arguments: list[str]) -> int:
             if error.errno == errno.EIO and (code := stopping.code()):  # the terminal is gone, which is what stopped it
                 return code
             return _failed(error, 1, f"standard output: cannot be written: {error.strerror}")
+        if isinstance(error, OSError) and error.errno is None and _while_importing(error):  # a library of torch's, say
+            return _failed(error, 1, _does_not_load(error))
         if isinstance(error, OSError) and error.strerror:  # what was not foreseen where the file is used
             where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
             return _failed(error, 1, f"{where}{error.strerror}")
@@ -142,6 +145,14 @@ def _stopped(error: BaseException | None) -> int | None:
     while error is not None and not isinstance(error, ImportError | SystemError):
         error = error.__cause__
     return None if error is None else stopping.code()
+
+
+def _while_importing(error: Exception) -> bool:
+    return any(frame.f_code.co_filename.startswith("<frozen importlib") for frame, _ in walk_tb(error.__traceback__))
+
+
+def _does_not_load(error: Exception) -> str:
+    return f"{str(error).strip().splitlines()[0]}: ssdcam doctor says what to do about it"
 
 
 def _unforeseen(error: Exception) -> str:

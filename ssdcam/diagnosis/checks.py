@@ -70,7 +70,7 @@ def checks(engines: Sequence[str]) -> list[Check]:
         Check(
             "detector",
             "compute:check_detector",
-            needs=("cv2", "torch"),
+            needs=("cv2",),
             remedy="try --device cpu; if that dies, too, reinstall torch and ssdcam",
             necessary=True,
         ),

@@ -13,6 +13,7 @@ import pytest
 from ssdcam.detection.detector import EngineName
 from ssdcam.diagnosis.checks import checks
 
+from ..pictures import photo
 from ..waiting import finish, wait_until
 from .running import INSTALLED, one_line, run, start
 
@@ -76,6 +77,17 @@ def test_other_commands_send_there(broken: dict[str, str], tmp_path: Path) -> No
     line = one_line(done.stderr)
     assert line.startswith("error: libGL.so.1: cannot open")
     assert line.endswith("ssdcam doctor says what to do about it")
+
+
+@pytest.mark.parametrize("kind", ["ImportError", "OSError"])  # the latter is ctypes'
+def test_a_torch_that_does_not_load_sends_there(kind: str, tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    (tmp_path / "torch.py").write_text(f"raise {kind}('libcudart.so.13: cannot open shared object file\\nmore')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = run("image", "a.jpg", "--engine", "torch", command=INSTALLED, env={"PYTHONPATH": path}, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    expected = "error: libcudart.so.13: cannot open shared object file: ssdcam doctor says what to do about it"
+    assert one_line(done.stderr) == expected
 
 
 def test_ctrl_c(tmp_path: Path) -> None:

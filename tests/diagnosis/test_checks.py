@@ -119,6 +119,11 @@ class TestTorch:
         assert finding.text == "cannot be checked: RuntimeError: first line"
         assert finding.remedy == CHECKS["torch"].remedy
 
+    def test_the_detector_is_tried_without_it(self, fake: Fake) -> None:
+        """Another engine may run it."""
+        fake("torch.py", "raise OSError('libcudart.so')")
+        assert not only("detector").text.startswith("not checked")
+
     def test_works(self) -> None:
         first, *_ = run_check(CHECKS["torch"])
         assert (first.name, first.status) == ("torch", "ok")
