@@ -37,6 +37,17 @@ class SourceError(SsdcamError):
     """A video, stream or camera that cannot be opened, or that fails while it is read."""
 
 
+def stop_within(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The stop that an error comes from: C++ makes an ImportError of one that comes while it makes a module."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
 class TrainingError(SsdcamError):
     """Training that cannot start, cannot go on, or cannot be resumed."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from _thread import start_new_thread
 from types import FrameType
 from typing import Any
 from weakref import ref
@@ -15,6 +17,8 @@ HEARD = [n for n in STOPPERS if n in (signal.SIGINT, signal.SIGTERM) or signal.g
 
 # How long a stop that was dropped waits to come again, in seconds: until what dropped it has come to its end.
 _AGAIN = 0.01
+
+_PATIENCE = 0.1  # seconds that take less by far
 
 
 class Stopped(KeyboardInterrupt):
@@ -32,11 +36,14 @@ class Stopped(KeyboardInterrupt):
 
 _latest: ref[Stopped] | None = None
 _first: int | None = None
+_listening = False
 
 
 def listen() -> None:
     """From now on a signal raises :class:`Stopped` in the main thread."""
     _on_signals(_stop)
+    global _listening
+    _listening = True
 
 
 def leave_at_once(code: int | None = None) -> None:
@@ -93,6 +100,8 @@ def _send(number: signal.Signals) -> None:
 
 
 def _on_signals(handler: Any) -> None:
+    global _listening
+    _listening = False
     for number in HEARD:
         signal.signal(number, handler)
 
@@ -102,5 +111,20 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
     The exception is alive as long as it is on its way. Once it is gone and we are still here, something swallowed it.
     """
-    if _latest is None or _latest() is None:
+    if not _on_its_way():
+        start_new_thread(_insist, (signal.Signals(number),))  # threading's own may be locked by what this breaks into
         raise Stopped(number)
+
+
+def _insist(number: signal.Signals) -> None:
+    """Have a stop come again if something swallows it, as libraries do that look for others while they are imported."""
+    time.sleep(_PATIENCE)  # until it is raised
+    while _listening and _on_its_way():
+        time.sleep(_AGAIN)
+    time.sleep(_PATIENCE)  # until whoever caught it at the end has said so
+    if _listening and not _on_its_way():
+        _send(number)
+
+
+def _on_its_way() -> bool:
+    return _latest is not None and _latest() is not None

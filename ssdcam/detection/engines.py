@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detection.devices import cuda_may_be_there, device_kind, mps_may_be_there
 from ssdcam.detection.engine import Engine
-from ssdcam.errors import CheckpointError, UnavailableError, WrongUsageError
+from ssdcam.errors import CheckpointError, UnavailableError, WrongUsageError, stop_within
 from ssdcam.notes import note
 
 if TYPE_CHECKING:
@@ -158,6 +158,8 @@ def start(
         except (CheckpointError, WrongUsageError):
             raise
         except Exception as error:  # a broken install may raise anything, and the next engine may work
+            if stop := stop_within(error):
+                raise stop from None
             failed.append((kind.name, error))
             continue
         for other, reason in failed:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from ssdcam.errors import stop_within
+
 REPORTING = ("nncf", "onnxruntime", "openvino")
 """Packages that nothing else of ours imports."""
 
@@ -26,9 +28,15 @@ def import_quietly(name: str) -> Any:
 
     Raises:
         ImportError: as ever.
+        KeyboardInterrupt: it came while a module in C++ was made, which makes an ImportError of it.
     """
     with no_reports():
-        return import_module(name)
+        try:
+            return import_module(name)
+        except ImportError as error:
+            if stop := stop_within(error):
+                raise stop from None
+            raise
 
 
 @contextmanager

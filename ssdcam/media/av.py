@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ssdcam.errors import UnavailableError
+from ssdcam.errors import UnavailableError, stop_within
 
 # SVT-AV1 writes its settings to stderr past FFmpeg's log; it reads this when it first has something to say.
 os.environ.setdefault("SVT_LOG", "0")
@@ -21,7 +21,7 @@ try:
     import cv2  # noqa: F401, I001  # before PyAV
     import av
 except ImportError as error:
-    raise UnavailableError(f"video files need opencv-python and av (PyAV): {error}") from error
+    raise stop_within(error) or UnavailableError(f"video files need opencv-python and av (PyAV): {error}") from error
 
 __all__ = ["Packet", "av", "open_encoder", "open_to_read", "reason"]
 
