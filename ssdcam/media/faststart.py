@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import BinaryIO
 
 from ssdcam.media.av import av, open_to_read
 from ssdcam.media.containers import TICKS
@@ -69,18 +71,33 @@ def cut_to_fragments(path: Path) -> None:
     Raises:
         OSError: it cannot be read or cut.
     """
-    size = path.stat().st_size
-    whole = at = 0
     with path.open("r+b") as file:
-        while at + 8 <= size:
-            file.seek(at)
-            length, kind = struct.unpack(">I4s", file.read(8))
-            if length == 1:  # too long for four bytes
-                length = int.from_bytes(file.read(8), "big")
-            if length < 8 or at + length > size:
-                break
-            at += length
-            if kind in {b"moov", b"mdat"}:  # after a moof comes the mdat that it describes
-                whole = at
+        # After a moof comes the mdat that it describes.
+        whole = max((end for kind, end in _whole_boxes(file) if kind in {b"moov", b"mdat"}), default=0)
         if whole:
             file.truncate(whole)
+
+
+def has_fragment(path: Path) -> bool:
+    """Whether a file holds one fragment at least, so that there is something to play.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return any(kind == b"mdat" for kind, _ in _whole_boxes(file))
+
+
+def _whole_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The kind of each box that is whole, and where it ends."""
+    size = file.seek(0, os.SEEK_END)
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if length == 1:  # too long for four bytes
+            length = int.from_bytes(file.read(8), "big")
+        at += length
+        if length < 8 or at > size:
+            return
+        yield kind, at

@@ -19,6 +19,9 @@ _CHUNK = 1024  # samples
 _SEEK_EARLY = 0.5  # seconds before the start, for decoders that need a run-up
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # of so many channels, unless the file says something else
 _LONGEST_HOLE = 3600  # seconds that are filled with silence: a wrong time in a small file would fill the disk with it
+# FFmpeg looks into the first seconds to find out what a stream holds: sound may begin behind them. It keeps in memory
+# what it has seen.
+_LOOK_FAR = {"analyzeduration": str(3600 * 10**6), "probesize": str(2**27)}
 _AS_GOOD_AS_ZERO = Fraction(1, 20)  # seconds that sound may be late by in a container where it begins at 0
 
 
@@ -54,7 +57,11 @@ def open_soundtrack(
         container.close()
         return None
     stream = container.streams.audio[0]
-    if stream.codec_context is None or not stream.time_base:
+    if stream.codec_context is not None and not stream.codec_context.sample_rate:
+        container.close()
+        container = _open_at(source, start - _SEEK_EARLY, _LOOK_FAR)
+        stream = container.streams.audio[0]
+    if stream.codec_context is None or not stream.time_base or not stream.codec_context.sample_rate:
         warn(f"{source}: its sound is left out, for its kind is unknown")
         container.close()
         return None
@@ -67,15 +74,15 @@ def open_soundtrack(
     return None
 
 
-def _open_at(source: Path, seconds: float) -> av.container.InputContainer:
-    container = open_to_read(f"file:{source}")
+def _open_at(source: Path, seconds: float, options: dict[str, str] | None = None) -> av.container.InputContainer:
+    container = open_to_read(f"file:{source}", options=options)
     if seconds <= (container.start_time or 0) / av.time_base:
         return container
     try:
         container.seek(int(seconds * av.time_base))
     except av.FFmpegError:  # it cannot be sought in, and may be anywhere now: read it from its beginning
         container.close()
-        container = open_to_read(f"file:{source}")
+        container = open_to_read(f"file:{source}", options=options)
     return container
 
 
@@ -118,8 +125,11 @@ class Soundtrack:
     def until(self, seconds: float) -> Iterator[Packet]:
         """The packets that begin before a time of the output, from where the last call stopped."""
         while self._next is not None and self.next_time is not None and self.next_time < seconds:
-            packet = self._next
+            packet, begins = self._next, self.next_time
             self._advance()
+            # Matroska often does not say how long a packet is; in fragments, the next one would begin with the last.
+            if not packet.duration and self.next_time is not None:
+                packet.duration = max(round((self.next_time - begins) / packet.time_base), 0)
             yield packet
 
     def close(self) -> None:

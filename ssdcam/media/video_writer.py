@@ -9,6 +9,7 @@ frame rate, and no sound that begins late.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -16,6 +17,7 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from math import inf
 from pathlib import Path
+from tempfile import mkstemp
 from types import TracebackType
 from typing import Self, TypeGuard
 
@@ -27,7 +29,7 @@ from ssdcam.errors import VideoError, WrongUsageError
 from ssdcam.files import same_file
 from ssdcam.media.av import Packet, av, open_encoder, open_to_read, reason
 from ssdcam.media.containers import CODECS, Container, check_output, container_of
-from ssdcam.media.faststart import cut_to_fragments, make_plain
+from ssdcam.media.faststart import cut_to_fragments, has_fragment, make_plain
 from ssdcam.media.frame import Picture
 from ssdcam.media.planar import PlanarPicture
 from ssdcam.media.soundtrack import Soundtrack, open_soundtrack
@@ -46,7 +48,8 @@ class VideoWriter:
     As a context manager it is closed at the end, or aborted if an exception comes through.
 
     Args:
-        path: the file; one that exists is overwritten. Its suffix says what it becomes.
+        path: the file; one that exists is replaced when the first frames are on the disk. Its suffix says what it
+            becomes.
         width: of the images, in pixels. An odd one is made even by repeating the last column.
         height: of the images, in pixels; likewise.
         rate: frames a second of the source: nominal, or the mean where it varies.
@@ -102,6 +105,8 @@ class VideoWriter:
             raise WrongUsageError(f"{path}: is the input itself: use another name")
         self.path = path
         self.whole = False
+        self._file = _beside(path) or path  # where it is written
+        self._kept = False  # whether there is something to play in it, and it is where it belongs
         self._shape = (height, width, 3)
         self._kind = container_of(path)
         self._source_frame, self._ends = 1 / rate, ends
@@ -123,7 +128,7 @@ class VideoWriter:
         self._matrix = colours.matrix
         self._converter = YuvConverter(width, height, colours)
         self._output = av.open(
-            f"file:{path}", "w", format=self._kind.format, container_options=dict(self._kind.options)
+            f"file:{self._file}", "w", format=self._kind.format, container_options=dict(self._kind.options)
         )
         with self._opening():
             if comment:
@@ -149,7 +154,8 @@ class VideoWriter:
             if audio_from is not None:
                 self._sound = open_soundtrack(audio_from, self._output, self._kind, start=start, end=end, warn=warn)
             self._output.start_encoding()
-            self._identity = _identity(path)
+            self._identity = _identity(self._file)
+            self._header = self._file.stat().st_size
         self._looked = time.monotonic()
 
     def write(self, picture: NDArray[np.uint8] | Picture, pts: float) -> None:
@@ -207,8 +213,6 @@ class VideoWriter:
             return
         if not self._frames:
             self._release()
-            with suppress(OSError):
-                self.path.unlink()
             raise VideoError(f"{self.path}: was not kept, for not one frame was written")
         with self._failing():
             try:
@@ -260,6 +264,7 @@ class VideoWriter:
             self._mux_sound(inf if ended else float(self._last * self._tick + self._shown(self._last)))
             self._output.close()
             self._look()
+            self._take_place()
             if self._sound and self._sound.dropped:
                 self._warn(f"{self.path}: {self._sound.dropped} broken packets of sound were left out")
             if self._kind.fragmented:
@@ -299,6 +304,8 @@ class VideoWriter:
             packet.duration = max(round(self._shown(packet.pts) / packet.time_base), 1)
         self._output.mux(packet)
         self._begun = True
+        if not self._kept:
+            self._take_place()
 
     def _shown(self, ticks: int) -> Fraction:
         """For how many seconds a frame of this time is shown."""
@@ -330,9 +337,9 @@ class VideoWriter:
             raise
         except (av.FFmpegError, OSError) as error:
             self._release()
-            if self._kind.fragmented:
+            if self._kind.fragmented and self._kept:
                 with suppress(OSError):
-                    cut_to_fragments(self.path)
+                    cut_to_fragments(self._file)
             raise VideoError(f"{self.path}: cannot be written: {reason(error)}") from error
         except Exception:  # such as of too little memory
             self._release()
@@ -346,17 +353,39 @@ class VideoWriter:
                 yield
         except KeyboardInterrupt:
             self._release()
-            with suppress(OSError):
-                self.path.unlink()
             raise
 
     def _release(self) -> None:
+        """Let go of the file; one with nothing to play in it goes, and what it was to replace stays."""
         self._closed = True
         self._worker.shutdown()
         if self._sound is not None:
             self._sound.close()
         with suppress(av.FFmpegError):
             self._output.close()
+        if not self._kept:
+            with suppress(OSError):
+                self._file.unlink()
+
+    def _take_place(self) -> None:
+        """Put the file where it belongs if there is something to play in it; until then an older one stays there."""
+        try:
+            if self._kept or not self._plays():
+                return
+        except FileNotFoundError as error:
+            raise self._gone() from error
+        if self._file != self.path:
+            target = self.path.resolve()  # where path is a link, the file behind it is replaced
+            with suppress(OSError):  # it is gone
+                self._file.chmod(target.stat().st_mode & 0o777)
+            self._file.replace(target)
+            self._file = self.path
+        self._kept = True
+
+    def _plays(self) -> bool:
+        if self._kind.fragmented:
+            return has_fragment(self._file)
+        return self._file.stat().st_size > self._header
 
     def _look(self) -> None:
         """Notice a file that was deleted, or whose folder was: the system goes on writing to it without a word.
@@ -366,11 +395,14 @@ class VideoWriter:
         """
         self._looked = time.monotonic()
         try:
-            there = _identity(self.path) == self._identity
+            there = _identity(self._file) == self._identity
         except OSError:
             there = False
         if not there:
-            raise VideoError(f"{self.path}: was deleted or moved while it was being written")
+            raise self._gone()
+
+    def _gone(self) -> VideoError:
+        return VideoError(f"{self.path}: was deleted or moved while it was being written")
 
 
 def read_comment(path: Path) -> str:
@@ -381,6 +413,21 @@ def read_comment(path: Path) -> str:
             return next((text for name, text in container.metadata.items() if name.lower() == "comment"), "")
     except (av.FFmpegError, OSError):
         return ""
+
+
+def _beside(path: Path) -> Path | None:
+    """A new file beside an older one, which it is to replace; None where there is none, or it can only be written over.
+
+    Windows does not rename a file that is open.
+    """
+    if os.name == "nt" or not path.is_file():
+        return None
+    try:
+        handle, name = mkstemp(prefix=".ssdcam-", suffix=".part", dir=path.resolve().parent)
+    except OSError:  # a folder that is not ours
+        return None
+    os.close(handle)
+    return Path(name)
 
 
 def _identity(path: Path) -> tuple[int, int]:

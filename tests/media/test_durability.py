@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -152,6 +153,61 @@ def test_a_disk_that_is_full_from_the_start(small_disk: Path) -> None:
     (small_disk / "ballast").write_bytes(bytes(640 * 1024))
     with pytest.raises(VideoError, match="No space left on device"):
         write(small_disk / "out.mkv", steady(20))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_an_older_video_stays_where_a_new_one_finds_no_room(small_disk: Path, suffix: str) -> None:
+    path = small_disk / f"out{suffix}"
+    write(path, steady(20))
+    older = path.read_bytes()
+    with suppress(OSError), (small_disk / "ballast").open("wb") as file:
+        while True:
+            file.write(bytes(512))
+            file.flush()
+    for target, left in ((path, older), (small_disk / f"other{suffix}", None)):
+        with pytest.raises(VideoError, match="No space left on device"):
+            write(target, steady(20))
+        assert (target.read_bytes() if target.exists() else None) == left
+    assert {file.name for file in small_disk.iterdir()} == {path.name, "ballast"}
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+def test_an_older_video_stays_until_there_is_something_to_play(tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"real{suffix}"
+    codec = CONTAINERS[suffix].codecs[0]
+    write(target, steady(20), codec=codec)
+    target.chmod(0o640)
+    older = target.read_bytes()
+    path = tmp_path / f"link{suffix}"
+    path.symlink_to(target)
+
+    writer = VideoWriter(path, width=96, height=64, rate=Fraction(25), codec=codec)
+    with pytest.raises(VideoError, match="not one frame was written"):
+        writer.close()
+    assert target.read_bytes() == older
+
+    rng = np.random.default_rng(0)
+    with VideoWriter(path, width=96, height=64, rate=Fraction(25), codec=codec) as writer:
+        assert target.read_bytes() == older
+        for index in range(100):
+            writer.write(rng.integers(0, 255, (64, 96, 3), np.uint8), index / 25)
+        writer._settle()
+        assert frame_times(target)  # while it is being written
+        assert target.read_bytes()[:4096] != older[:4096] or target.stat().st_size > len(older)
+    assert len(frame_times(target)) == 100
+    assert path.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o640
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, target.name}
+
+
+def test_an_older_video_stays_where_the_new_one_cannot_be_opened(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    write(path, steady(20))
+    older = path.read_bytes()
+    with pytest.raises(VideoError, match="takes 64 a side at least"):
+        VideoWriter(path, width=32, height=32, rate=Fraction(25), codec="h265")
+    assert path.read_bytes() == older
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)

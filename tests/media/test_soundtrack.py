@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ssdcam.media import soundtrack
 from ssdcam.media.av import av
 from ssdcam.media.containers import CONTAINERS, container_of
 from ssdcam.media.soundtrack import open_soundtrack
@@ -305,3 +307,35 @@ def test_no_sound_and_no_source(tmp_path: Path, shared: Path) -> None:
     (said,) = pass_on(tmp_path / "text.mp4", tmp_path / "out.mp4", 5)
     assert "text.mp4: its sound is left out, for it cannot be read: Invalid data" in said
     assert len(frame_times(tmp_path / "out.mp4")) == 5
+
+
+@pytest.mark.parametrize("suffix", HOLDS_TIMES)
+def test_sound_that_begins_behind_what_ffmpeg_looks_at(tmp_path: Path, suffix: str) -> None:
+    source = film(tmp_path / "in.ts", seconds=20.0, sound_seconds=4.0, sound_begins=15.0, burst=17.0)
+    with av.open(str(source)) as container:
+        assert container.streams.audio[0].codec_context.sample_rate == 0  # as an output could not take it
+        zero = container.streams.video[0].start_time / 90_000
+    target = tmp_path / f"out{suffix}"
+    assert pass_on(source, target, 500, start=zero) == []
+    assert burst_time(target) == pytest.approx(17.0, abs=0.05)
+
+
+def test_sound_of_which_nothing_comes_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a program's table names, and no packet says how it is coded."""
+    source = film(tmp_path / "in.ts", seconds=20.0, sound_seconds=4.0, sound_begins=15.0)
+    monkeypatch.setattr(soundtrack, "_LOOK_FAR", {})
+    assert pass_on(source, tmp_path / "out.mp4") == [f"{source}: its sound is left out, for its kind is unknown"]
+    assert len(frame_times(tmp_path / "out.mp4")) == 50
+
+
+def test_packets_that_say_nothing_of_their_length(tmp_path: Path) -> None:
+    """As Matroska's do where sound begins behind what FFmpeg looks at: each lasts until the next one."""
+    source = film(tmp_path / "in.mkv", seconds=20.0, sound_seconds=4.0, sound_begins=15.0)
+    with av.open(str(tmp_path / "out.mp4"), "w") as output:
+        track = open_soundtrack(source, output, container_of(Path("x.mp4")), start=0.0, end=None, warn=print)
+        assert track is not None
+        got: list[Any] = list(track.until(100.0))
+        track.close()
+    for packet, following in pairwise(got):
+        assert packet.dts + packet.duration == following.dts
+    assert len(got) > 100
