@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ssdcam.media.av import Packet, av, open_to_read, reason
+from ssdcam.media.clock import SoundClock, first_video, starts_anywhere
 from ssdcam.media.containers import Container
 
 _BITS_A_CHANNEL = 96_000  # transparent in AAC, Opus and nearly so in MP3
@@ -40,8 +41,8 @@ def open_soundtrack(
         source: a file with the video that the output's frames come from.
         output: gets one more stream.
         kind: what the output is.
-        start: when the output begins, in seconds of the source's clock, as its timestamps say it. Sound from before is
-            left out.
+        start: when the output begins, in seconds of the source's clock, as a :class:`~ssdcam.media.sources.FileSource`
+            of it has it. Sound from before is left out.
         end: when the sound ends, on the same clock; None: it is kept to its own end.
         warn: is told, in a line, of sound that cannot be had; the video needs to go on without.
 
@@ -78,6 +79,8 @@ def _open_at(source: Path, seconds: float, options: dict[str, str] | None = None
     container = open_to_read(f"file:{source}", options=options)
     if seconds <= (container.start_time or 0) / av.time_base:
         return container
+    if starts_anywhere(container):  # of joined parts several may have that time: only who reads them all can tell
+        return container
     try:
         container.seek(int(seconds * av.time_base))
     except av.FFmpegError:  # it cannot be sought in, and may be anywhere now: read it from its beginning
@@ -111,8 +114,10 @@ class Soundtrack:
         self._shift = -round(Fraction(start) / self._time_base)
         self._end = inf if end is None else end - start
         self.dropped = 0
+        pictures = first_video(container) if starts_anywhere(container) else None
+        self._clock = SoundClock(container, self._stream, pictures) if pictures else None
         for other in container.streams:
-            if other is not self._stream:
+            if other is not self._stream and other is not pictures:
                 other.discard = av.stream.Discard.all
         late = ((self._stream.start_time or 0) + self._shift) * self._time_base
         self._codec = self._stream.codec_context.codec.canonical_name
@@ -232,7 +237,7 @@ class Soundtrack:
     def _read(self) -> Iterator[Packet]:
         """The source's packets, with times of the output; what would go backwards is broken, and left out."""
         last: int | None = None
-        for packet in self._container.demux(self._stream):
+        for packet in self._clock.read() if self._clock else self._container.demux(self._stream):
             if packet.size == 0:
                 continue
             times = [t for t in (packet.dts, packet.pts) if t is not None]
@@ -241,9 +246,12 @@ class Soundtrack:
                 continue
             packet.dts, packet.pts = times[0] + self._shift, times[-1] + self._shift
             if _time(packet) >= self._end:
-                return
+                break
             last = packet.dts
             yield packet
+        if self._clock and self._clock.overlapping:
+            count = self._clock.overlapping
+            self._warn(f"{self._source}: {count} packets of sound were left out where joined parts overlap")
 
 
 def _time(packet: Packet) -> Fraction:

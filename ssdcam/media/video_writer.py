@@ -64,8 +64,8 @@ class VideoWriter:
         colours: of the source, where pictures come from it in luma and chroma: they are encoded as they are. None: what
             players assume.
         audio_from: the file that the frames come from, whose first sound is taken along.
-        start: when the output begins, in seconds of that file's clock, as its timestamps say it: what is subtracted
-            from a frame's time there gives ``pts`` here. Sound from before is left out.
+        start: when the output begins, in seconds of that file's clock, as its frames have it: what is subtracted from a
+            frame's time there gives ``pts`` here. Sound from before is left out.
         end: when the sound ends, on the same clock; None: it is kept to its own end.
         comment: goes into the file as its comment, which players may show; see :func:`read_comment`.
         warn: is told, in a line, of what the user should know but what does not stop the video; by any thread.

@@ -367,6 +367,25 @@ def test_sound_is_cut_with_the_pictures(tmp_path: Path) -> None:
     assert len(clips.frame_times(out)) == 25
 
 
+def test_joined_recordings_are_cut_where_they_are_asked_to(tmp_path: Path) -> None:
+    """Three, whose clocks begin anew, at a time that is not 0; each has a sound half a second behind its beginning."""
+    part = clips.film(tmp_path / "part.ts", seconds=3.0, burst=0.5)
+    source, out = tmp_path / "joined.ts", tmp_path / "out.mp4"
+    source.write_bytes(part.read_bytes() * 3)
+    after = clips.burst_time(part) - clips.frame_times(part)[0]
+    everything = records(run("video", source, "--json").stdout)
+    assert [record["frame"] for record in everything] == list(range(225))
+    with av.open(str(source)) as container:
+        origin = container.start_time / 1e6
+    for first in (4, 75, 150):
+        start, end = (str(round(everything[index]["time"] - origin, 6)) for index in (first, first + 20))
+        done = run("video", source, "--json", "-o", out, "-y", "--start", start, "--end", end)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert records(done.stdout) == everything[first : first + 20]
+        heard = clips.burst_time(out)
+        assert heard == pytest.approx(after - first % 75 / 25, abs=0.03)
+
+
 def test_batches_change_nothing(tmp_path: Path, shared: Path, tiny_model: Path) -> None:
     """With a real network, in the command as it is installed."""
     video = shared / "videos/h265-small.mp4"

@@ -14,6 +14,7 @@ from ssdcam.media import soundtrack
 from ssdcam.media.av import av
 from ssdcam.media.containers import CONTAINERS, container_of
 from ssdcam.media.soundtrack import open_soundtrack
+from ssdcam.media.sources import FileSource
 from ssdcam.media.video_writer import VideoWriter
 
 from .clips import burst_time, film, frame_times, image, packets, sound, steady
@@ -99,6 +100,73 @@ def test_a_clock_that_starts_anywhere(tmp_path: Path) -> None:
     assert [p.data for p in got] == [p.data[7:] for p in given]
     assert [float(p.time) for p in got] == pytest.approx([float(p.time) - origin for p in given], abs=1e-4)
     assert burst_time(target) + origin == pytest.approx(burst_time(source), abs=0.001)
+
+
+def joined(path: Path, count: int, *, seconds: float, burst: float, **wishes: Any) -> tuple[Path, float]:
+    """Parts with the same clock, and how long after each part's first picture its burst is heard, in seconds."""
+    part = film(path.with_name("part.ts"), seconds=seconds, burst=burst, **wishes)
+    path.write_bytes(part.read_bytes() * count)
+    return path, burst_time(part) - frame_times(part)[0]
+
+
+def bursts(path: Path) -> list[float]:
+    """When each burst of sound begins, in seconds, wherever there are holes in it."""
+    found: list[float] = []
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=0):
+            loud = np.flatnonzero(np.abs(frame.to_ndarray()[0]) > 0.1)
+            if loud.size and (not found or frame.time - found[-1] > 0.2):
+                found.append(frame.time + float(loud[0]) / frame.sample_rate)
+    return found
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+@pytest.mark.parametrize(("lasts", "late"), [(0.0, 0.0), (0.2, 0.0), (-0.2, 0.0), (0.0, 0.3)])
+def test_sound_of_joined_parts_stays_beside_their_pictures(
+    tmp_path: Path, suffix: str, seconds: float, lasts: float, late: float
+) -> None:
+    """Whether a part's sound ends with its pictures, later or earlier, and whether it begins with them."""
+    source, after = joined(
+        tmp_path / "in.ts", 3, seconds=seconds, sound_seconds=seconds + lasts - late, sound_begins=late, burst=0.5
+    )
+    with FileSource(source) as pictures:
+        times = [frame.pts for frame in iter(pictures.read, None)]
+        zero = pictures.origin
+    count = round(seconds * 25)
+    assert np.diff(times) == pytest.approx(0.04, abs=0.001)
+    said = pass_on(source, tmp_path / f"out{suffix}", 3 * count, begins=times[0] - zero, start=zero)
+    assert [line for line in said if "broken" in line] == []
+    assert bool(said) == (lasts > 0)
+    assert bursts(tmp_path / f"out{suffix}") == pytest.approx(
+        [times[n * count] - zero + after for n in range(3)], abs=0.03
+    )
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_start_and_end_in_joined_parts(tmp_path: Path, seconds: float) -> None:
+    source, after = joined(tmp_path / "in.ts", 4, seconds=seconds, burst=0.5)
+    with FileSource(source) as pictures:
+        begins = pictures.begins
+    start, end = begins + seconds + 0.2, begins + 3 * seconds + 0.2
+    assert pass_on(source, tmp_path / "out.mp4", round(2 * seconds * 25), start=start, end=end) == []
+    expected = [seconds * n + after - seconds - 0.2 for n in (1, 2)]
+    assert bursts(tmp_path / "out.mp4") == pytest.approx(expected, abs=0.03)
+    samples, first, rate = sound(tmp_path / "out.mp4")
+    assert first + len(samples) / rate == pytest.approx(2 * seconds, abs=0.05)
+
+
+def test_sound_and_pictures_leap_together(tmp_path: Path) -> None:
+    """From one part to the next, by more than a pause may be, and one part has no sound of its own."""
+    part, after = joined(tmp_path / "in.ts", 1, seconds=2.0, burst=0.5)
+    later = film(tmp_path / "later.ts", seconds=2.0, burst=60.5, video_begins=60.0, sound_begins=60.0)
+    silent = film(tmp_path / "silent.ts", seconds=2.0, sound_seconds=0.1)
+    part.write_bytes(b"".join(path.read_bytes() for path in (part, later, silent, part)))
+    with FileSource(part) as pictures:
+        begins, zero = pictures.begins - pictures.origin, pictures.origin
+    assert pass_on(part, tmp_path / "out.mp4", 200, start=zero) == []
+    expected = [begins + after + time for time in (0, 2, 6)]
+    assert bursts(tmp_path / "out.mp4") == pytest.approx(expected, abs=0.05)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ssdcam.errors import SourceError
 from ssdcam.media.av import Packet, av, open_to_read, reason
+from ssdcam.media.clock import PictureClock, first_video, rate_of
 from ssdcam.media.sources.decoded import DecodedPicture, can_be_resized, colours_of
 
 _TURNS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
@@ -28,8 +29,6 @@ _DEMUX_RETRIES = 8
 
 # Twice what 8K has. A file of a few kilobytes can claim frames of a gigabyte, and a dozen are on their way at once.
 _MOST_PIXELS = 2**26
-
-_FASTEST = 10_000  # frames a second that are believed
 
 # FFmpeg's HEVC decoder, given several frames at once, waits for ever for one that is damaged and that others lean on.
 _HANGING = frozenset({"hevc"})
@@ -58,6 +57,8 @@ def _why(error: Exception) -> str:
 class Decoder:
     """The first video stream of a file or URL; cover pictures of songs are no video.
 
+    Times are as :class:`~ssdcam.media.clock.PictureClock` gives them, also those of the frames.
+
     Args:
         url: what FFmpeg opens.
         name: for messages.
@@ -73,7 +74,8 @@ class Decoder:
         packets: that have been read so far and should give a frame each.
         frames: that were decoded from them.
         failed: packets and container parts that gave an error.
-        settled: time of the last frame that came before the decoder was drained, as the stream stores it, or None.
+        settled: time of the last frame that came before the decoder was drained, in the stream's unit, or None.
+        landed: where in the file, in bytes, the first packet lies that was read since the last seek; None: unknown.
 
     Raises:
         SourceError: there is no video to decode; ``str(error)`` names it and says why.
@@ -116,11 +118,9 @@ class Decoder:
     def _video_stream(self, threads: Literal["AUTO", "SLICE"]) -> av.video.stream.VideoStream:
         if self.container.format.name == "tty":  # plain text, taken for terminal art
             raise SourceError(f"{self.name}: text, not a video")
-        cover = av.stream.Disposition.attached_pic
-        streams = [s for s in self.container.streams.video if not s.disposition & cover]
-        if not streams:
+        stream = first_video(self.container)
+        if stream is None:
             raise SourceError(f"{self.name}: there is no video in it")
-        stream = streams[0]
         if stream.codec_context is None:
             raise SourceError(f"{self.name}: its video is of a kind that cannot be decoded here")
         width, height = stream.codec_context.width, stream.codec_context.height
@@ -133,8 +133,7 @@ class Decoder:
     @property
     def rate(self) -> Fraction | None:
         """Nominal frames a second; None where none is stated, or one that no video has."""
-        rate = self.stream.average_rate or self.stream.guessed_rate
-        return rate if rate and 0 < rate <= _FASTEST else None
+        return rate_of(self.stream)
 
     @property
     def duration(self) -> float | None:
@@ -146,19 +145,34 @@ class Decoder:
 
     @property
     def begins(self) -> float:
-        """When the stream begins, in seconds on its own clock."""
+        """When the stream begins, in seconds on the frames' clock."""
         return self.seconds(self.stream.start_time or 0)
+
+    @property
+    def leap(self) -> float:
+        """How far the frames' clock may leap forward, in seconds, before that says that it was set."""
+        return self._clock.leap
+
+    @property
+    def joined(self) -> bool:
+        """Whether the file's clock was set on the way, so far."""
+        return self._clock.joints > 0
 
     def _start(self) -> None:
         self.packets = self.frames = self.failed = 0
         self.settled: int | None = None
+        self.landed: int | None = None
+        self._clock = PictureClock(self.container, self.stream)
         self._decoded: Iterator[av.VideoFrame] = self._decode()
         self._next: av.VideoFrame | None = None
 
     def _packets(self) -> Iterator[Packet]:
         for left in reversed(range(self._retries + 1)):
             try:
-                yield from self.container.demux(self.stream)
+                for packet in self.container.demux(self.stream):
+                    self.landed = packet.pos if self.landed is None else self.landed
+                    self._clock.set(packet)
+                    yield packet
             except av.error.FFmpegError as error:
                 if not self._retries:
                     raise SourceError(f"{self.name}: {_why(error)}") from None
@@ -200,7 +214,7 @@ class Decoder:
         return frame
 
     def seconds(self, time: int) -> float:
-        """A time as the stream stores it, in seconds."""
+        """A frame's time, or another in the stream's unit, in seconds."""
         return float(time * self._unit)
 
     def seek(self, time: float) -> None:

@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av, open_to_read
+from ssdcam.media.clock import PictureClock, origin
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.decoder import Decoder
 from ssdcam.media.sources.source import Source
@@ -28,9 +28,10 @@ _FALLBACK_RATE = Fraction(25)
 
 # AVI keeps no time of showing, so frames that are decoded in another order come with times in slight disorder. A clock
 # that goes back further than ``_DISORDER``, in seconds, was set; one that goes back less is moved on by ``_TICK``.
-# Formats whose clock starts anywhere are often joined, and to FFmpeg a step back looks like a clock that ran over: so
-# there, ``_LEAP`` seconds forward mean the same.
-_DISORDER, _TICK, _LEAP = 1.0, 0.001, 10.0
+_DISORDER, _TICK = 1.0, 0.001
+
+# Records have times in whole microseconds: one may be asked for that is later than its frame by half of one.
+_ROUNDED = 0.6e-6
 
 # Seconds; FFmpeg cannot be asked for later ones.
 _LATEST = 1e9
@@ -40,13 +41,15 @@ class FileSource(Source):
     """The first video stream of a file. It waits for its reader: no frame is ever dropped.
 
     Times are the stream's own, exactly as stored: they need not begin at 0 and are not evenly spaced. Where a file
-    stores none, or they jump back, frames follow at the nominal rate. ``start`` and ``end`` count on the same clock,
-    except in formats whose clock starts anywhere (MPEG-TS and its kin), where they count from ``origin``, as in ffmpeg.
+    stores none, or they jump back, frames follow at the nominal rate; see :mod:`ssdcam.media.clock`. ``start`` and
+    ``end`` count on the same clock, except in formats whose clock starts anywhere (MPEG-TS and its kin), where they
+    count from ``origin``, as in ffmpeg.
 
     Args:
         path: the file.
         start: the first frame given is the first at or after this time, seconds; None is the beginning.
-        end: only frames before this time are given, seconds; None is all.
+        end: only frames before this time are given, seconds; None is all. Both may be a record's time, which is
+            rounded to microseconds.
         stride: give every Nth frame, counted from the first one given.
         max_frames: give no more than this.
 
@@ -80,13 +83,11 @@ class FileSource(Source):
         decoder = self._decoder
         self.width, self.height, self.rate = decoder.width, decoder.height, decoder.rate
         self.duration, self.colours = decoder.duration, decoder.colours
-        starts_anywhere = decoder.container.format.flags & cast(int, av.format.Flags.ts_discont.value)
-        self.origin = _earliest(decoder) if starts_anywhere else 0.0
-        self._leap = _LEAP if starts_anywhere else math.inf
+        self.origin = float(origin(decoder.container))
         self.begins = decoder.begins
-        self._start = -math.inf if start is None else self.origin + start
+        self._start = -math.inf if start is None else self.origin + start - _ROUNDED
         self.start_time = max(self.begins, self._start)
-        self.end_time = math.inf if end is None else self.origin + end
+        self.end_time = math.inf if end is None else self.origin + end - _ROUNDED
         self.ends = None if self.duration is None else min(self.begins + self.duration, self.end_time)
         self._stride = stride
         self._left = math.inf if max_frames is None else max_frames
@@ -113,7 +114,7 @@ class FileSource(Source):
         if first is None or first.pts is None or self._start - decoder.seconds(first.pts) < _SEEK_FROM:
             return 0
         try:
-            before = _times_before(self._path, decoder, self._start)
+            before, furthest = _times_before(self._path, decoder, self._start)
             for lead in _LEADS:
                 decoder.seek(self._start - lead)
                 passed = []
@@ -122,8 +123,9 @@ class FileSource(Source):
                         break
                     passed.append(frame.pts)
                     decoder.read()
-                # Some formats seek too far, or mistake the times behind a seek.
-                if passed and passed == before[-len(passed) :] and not self._leaps(before):
+                # Some formats seek too far, or mistake the times behind a seek, or have the same ones in several parts.
+                near = decoder.landed is None or decoder.landed <= furthest
+                if passed and passed == before[-len(passed) :] and near:
                     self._seeked = True
                     return len(before)
         except (SourceError, av.error.FFmpegError):
@@ -131,9 +133,6 @@ class FileSource(Source):
         decoder.close()
         self._decoder = _open(self._path, self.name)
         return 0
-
-    def _leaps(self, times: list[int]) -> bool:
-        return any(self._decoder.seconds(b - a) > self._leap for a, b in pairwise(times))
 
     def read(self) -> Frame | None:
         """The next frame.
@@ -176,7 +175,8 @@ class FileSource(Source):
                 pts = last + step if math.isfinite(last) else 0.0
             else:
                 pts = self._decoder.seconds(frame.pts) + shift
-            if math.isfinite(last) and not last - _DISORDER <= pts <= last + self._leap:
+            # Some encoders give the first pictures behind a leap times of decoding from before it.
+            if math.isfinite(last) and not last - _DISORDER <= pts <= last + self._decoder.leap:
                 shift += last + step - pts
                 pts = last + step
             last = pts = pts if pts > last else last + _TICK
@@ -200,7 +200,7 @@ class FileSource(Source):
         with_all = self._decoder
         with_one = _open(self._path, self.name, threads="SLICE")
         try:
-            if with_all.settled is not None:
+            if with_all.settled is not None and not with_all.joined:
                 with_one.seek(with_all.seconds(with_all.settled))
             while (frame := with_one.read()) is not None:
                 if frame.pts is not None and frame.pts > last:
@@ -272,22 +272,25 @@ def _open(path: Path, name: str, threads: Literal["AUTO", "SLICE"] = "AUTO") -> 
     return Decoder(f"file:{path}", name, threads=threads, persistent=True)
 
 
-def _earliest(decoder: Decoder) -> float:
-    """When the first of a file's streams begins, in seconds."""
-    starts = (s.start_time * s.time_base for s in decoder.container.streams if s.start_time is not None and s.time_base)
-    return float(min(starts, default=Fraction(0)))
+def _times_before(path: Path, decoder: Decoder, start: float) -> tuple[list[int], int]:
+    """When the frames before a time are shown, in order, and where in the file, in bytes, the last of them lies.
 
-
-def _times_before(path: Path, decoder: Decoder, start: float) -> list[int]:
-    """When the frames before a time are shown, in order. Costs the reading of the file that far, but no decoding."""
-    times = []
+    Costs the reading of the file that far, but no decoding. Where several parts were joined no frames are told of, for
+    nothing can be sought in them.
+    """
+    times, furthest = [], 0
     with open_to_read(f"file:{path}") as container:
+        clock = PictureClock(container, decoder.stream)
         for packet in container.demux(container.streams[decoder.stream.index]):
+            clock.set(packet)
             if packet.dts is not None and decoder.seconds(packet.dts) >= start:
                 break  # whatever is decoded later is shown later
+            if clock.joints:
+                return [], 0
+            furthest = max(furthest, packet.pos or 0)
             if packet.size and not packet.is_discard and packet.pts is not None:
                 times.append(packet.pts)
-    return sorted(time for time in times if decoder.seconds(time) < start)
+    return sorted(time for time in times if decoder.seconds(time) < start), furthest
 
 
 def _frames(count: int) -> str:

@@ -1,0 +1,222 @@
+"""The clock of a file's pictures and sound, where its format lets the clock start anywhere: MPEG-TS and its kin.
+
+Such files are often joined, byte by byte, from parts whose clocks know nothing of each other. Here the first part's
+clock goes on from part to part by the pictures: they follow each other without a hole, and each part's sound stays
+beside its own pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import cast
+
+from ssdcam.media.av import Packet, av
+
+_FALLBACK_RATE = Fraction(25)  # frames a second, where none is stated
+_FASTEST = 10_000  # frames a second that are believed
+
+# A clock that goes back further, in seconds, was set: times of decoding rise from packet to packet, also where pictures
+# are shown in another order, and what some encoders do to them is less. One that leaps forward further than ``_LEAP``
+# was set, too, as ffmpeg has it: a hole so long cannot be told from a part with a later clock.
+_DISORDER, _LEAP = Fraction(3, 10), Fraction(10)
+
+# MPEG's clocks count 2^33 of these and begin anew; FFmpeg unwinds that once, and takes a step back for it at times.
+_MPEG_UNIT, _MPEG_ROUND = Fraction(1, 90_000), Fraction(2**33, 90_000)
+
+_HOLE = Fraction(1, 2)  # seconds; sound that pauses no longer goes on in the part where it is
+_DISTANCE = 1  # seconds that sound may be nearer to another part's pictures, and yet go on in its own
+_FRINGE = Fraction(1, 10)  # seconds that sound may overlap by and nobody is told
+_MARKS = 512  # pictures that are kept in mind
+_PATIENCE = 500  # packets of sound that wait for the picture behind them
+
+
+def starts_anywhere(container: av.container.InputContainer) -> bool:
+    """Whether a file's clock may start at any time, and anew on the way."""
+    return bool(container.format.flags & cast(int, av.format.Flags.ts_discont.value))
+
+
+def origin(container: av.container.InputContainer) -> Fraction:
+    """Where a file's clock starts, in seconds: when its first stream begins where that may be anywhere.
+
+    Elsewhere 0, however late a stream begins: there its time was given to it on purpose.
+    """
+    if not starts_anywhere(container):
+        return Fraction(0)
+    starts = (s.start_time * s.time_base for s in container.streams if s.start_time is not None and s.time_base)
+    return min(starts, default=Fraction(0))
+
+
+def first_video(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
+    """The first stream of pictures; a song's cover is none."""
+    cover = av.stream.Disposition.attached_pic
+    return next((s for s in container.streams.video if not s.disposition & cover), None)
+
+
+def rate_of(stream: av.video.stream.VideoStream) -> Fraction | None:
+    """Nominal frames a second; None where none is stated, or one that no video has."""
+    rate = stream.average_rate or stream.guessed_rate
+    return rate if rate and 0 < rate <= _FASTEST else None
+
+
+def _difference(later: Fraction, earlier: Fraction, *, mpeg: bool) -> Fraction:
+    """Seconds from one time to another, the shorter way around where the clock is MPEG's."""
+    if not mpeg:
+        return later - earlier
+    return (later - earlier + _MPEG_ROUND / 2) % _MPEG_ROUND - _MPEG_ROUND / 2
+
+
+class PictureClock:
+    """Gives the packets of a file's pictures, in the order they are read, their times on the first part's clock.
+
+    Where the clock starts anywhere, a part whose clock was set goes on a frame after the one before.
+
+    Args:
+        container: the file.
+        stream: its pictures.
+
+    Attributes:
+        joints: how often the clock was set so far.
+        leap: how far it may leap forward, in seconds, before that says that it was set.
+    """
+
+    def __init__(self, container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> None:
+        self.joints = 0
+        self._anywhere = starts_anywhere(container)
+        self.leap = float(_LEAP) if self._anywhere else math.inf
+        self._unit = Fraction(stream.time_base or Fraction(1, av.time_base))
+        self._frame = 1 / (rate_of(stream) or _FALLBACK_RATE)
+        self._shift = 0  # ticks
+        self._last: Fraction | None = None  # seconds, as stored
+
+    def set(self, packet: Packet) -> None:
+        """Change a packet's times; one without any stays so."""
+        stored = packet.dts if packet.dts is not None else packet.pts
+        if not self._anywhere or stored is None:
+            return
+        time = stored * self._unit
+        if self._last is not None:
+            step = _difference(time, self._last, mpeg=self._unit == _MPEG_UNIT)
+            if not -_DISORDER <= step <= _LEAP:
+                self.joints += 1
+                step = self._frame
+            self._shift += round((step - (time - self._last)) / self._unit)
+        self._last = time
+        packet.pts = None if packet.pts is None else packet.pts + self._shift
+        packet.dts = None if packet.dts is None else packet.dts + self._shift
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A packet of pictures: where it lies in the file, its time as stored and on the first part's clock; its part."""
+
+    at: int
+    stored: Fraction
+    time: Fraction
+    part: int
+
+
+class SoundClock:
+    """Reads a file's sound, its times on the clock of the pictures that it belongs to.
+
+    Args:
+        container: a file whose clock starts anywhere, at its beginning; it holds pictures.
+        sound: the stream.
+
+    Attributes:
+        overlapping: how many packets were left out because one part's sound is still heard when the next one begins;
+            a packet or two, as encoders make them, do not count.
+    """
+
+    def __init__(
+        self, container: av.container.InputContainer, sound: av.AudioStream, pictures: av.video.stream.VideoStream
+    ) -> None:
+        self.overlapping = 0
+        self._container, self._sound, self._pictures = container, sound, pictures
+        self._unit = Fraction(sound.time_base or Fraction(1, av.time_base))
+        self._mpeg = self._unit == _MPEG_UNIT
+        self._clock = PictureClock(container, pictures)
+        self._marks: deque[_Mark] = deque(maxlen=_MARKS)
+        self._held: deque[tuple[int, Packet]] = deque()
+        self._beside: _Mark | None = None  # of the last packet
+        self._last = Fraction(0)  # when it begins, as stored
+        self._given: tuple[int, Fraction] | None = None  # the part and the time of the last one that was not left out
+
+    def read(self) -> Iterator[Packet]:
+        """The packets of sound, in order; those without a time are given as they are."""
+        places = {self._sound.index: 0, self._pictures.index: 0}  # of the last packets; some have none of their own
+        for packet in self._container.demux(self._sound, self._pictures):
+            if packet.size == 0:
+                continue
+            index = packet.stream.index
+            at = places[index] = places[index] if packet.pos is None else packet.pos
+            if index == self._sound.index:
+                self._held.append((at, packet))
+                if len(self._held) > _PATIENCE:  # the pictures may have ended long ago
+                    yield from self._placed(self._held.popleft())
+            elif self._mark(packet, at):
+                while self._held and self._held[0][0] < at:
+                    yield from self._placed(self._held.popleft())
+        while self._held:
+            yield from self._placed(self._held.popleft())
+
+    def _mark(self, packet: Packet, at: int) -> bool:
+        stored = packet.dts if packet.dts is not None else packet.pts
+        if stored is None or (self._marks and at <= self._marks[-1].at):
+            self._clock.set(packet)
+            return False
+        self._clock.set(packet)
+        unit, time = packet.time_base, packet.dts if packet.dts is not None else packet.pts
+        self._marks.append(_Mark(at, stored * unit, (time or 0) * unit, self._clock.joints))
+        return True
+
+    def _placed(self, held: tuple[int, Packet]) -> Iterator[Packet]:
+        at, packet = held
+        stored = packet.dts if packet.dts is not None else packet.pts
+        if stored is None or not self._marks:
+            yield packet
+            return
+        place = bisect_left(self._marks, at, key=lambda mark: mark.at)
+        before, after = self._marks[max(place - 1, 0)], self._marks[min(place, len(self._marks) - 1)]
+        beside = self._choose(stored * self._unit, before, after)
+        self._beside, self._last = beside, stored * self._unit
+        time = beside.time + self._apart(self._last, beside)
+        overlap = self._overlap(beside.part, time, after)
+        if overlap is not None:
+            self.overlapping += overlap > _FRINGE
+            return
+        self._given = beside.part, time
+        shift = round(time / self._unit) - stored
+        packet.pts = None if packet.pts is None else packet.pts + shift
+        packet.dts = None if packet.dts is None else packet.dts + shift
+        yield packet
+
+    def _choose(self, stored: Fraction, before: _Mark, after: _Mark) -> _Mark:
+        """The picture whose part a packet of sound belongs to, which lies between two of them in the file."""
+        current = before if self._beside is None or self._beside.part == before.part else self._beside
+        if current.part == before.part == after.part:
+            return before
+        nearest = min((before, after), key=lambda mark: abs(self._apart(stored, mark)))
+        goes_on = self._beside is not None and 0 < _difference(stored, self._last, mpeg=self._mpeg) <= _HOLE
+        if before.part == current.part:  # the joint is somewhere between the two
+            return current if goes_on else nearest
+        if not goes_on:
+            return before
+        # Sound may lie behind the pictures that it belongs to, so that the first ones of the next part come before it.
+        much_nearer = abs(self._apart(stored, nearest)) + _DISTANCE < abs(self._apart(stored, current))
+        return nearest if much_nearer else current
+
+    def _apart(self, stored: Fraction, mark: _Mark) -> Fraction:
+        return _difference(stored, mark.stored, mpeg=self._mpeg)
+
+    def _overlap(self, part: int, time: Fraction, after: _Mark) -> Fraction | None:
+        """For how long the next part has begun already, or the one before is still heard; None for neither."""
+        if part < after.part and time >= after.time:
+            return time - after.time
+        if self._given is not None and part > self._given[0] and time <= self._given[1]:
+            return self._given[1] - time
+        return None
