@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ssdcam.media.av import av
 from ssdcam.media.frame import Picture
 from ssdcam.media.planar import PlanarPicture
+from ssdcam.media.sources.orientation import Orientation
 from ssdcam.media.yuv import FULL, UNSAID, Colours, can_be_made, planes_of, to_bgr
 
 _PLANAR = ("yuv420p", "yuvj420p")  # 8-bit 4:2:0, which nearly every video is
@@ -27,7 +28,7 @@ class DecodedPicture(Picture):
         frame: one that :func:`can_be_resized`.
         size: height and width, upright.
         to_image: turns it into BGR, upright.
-        turn: what makes a picture upright, as ``cv2.rotate`` calls it; None if it is.
+        orientation: what makes it upright; None if it is.
     """
 
     def __init__(
@@ -35,12 +36,12 @@ class DecodedPicture(Picture):
         frame: av.VideoFrame,
         size: tuple[int, int],
         to_image: Callable[[av.VideoFrame], NDArray[np.uint8]],
-        turn: int | None,
+        orientation: Orientation | None,
     ) -> None:
         self.size = size
         self._frame = frame
         self._to_image = to_image
-        self._turn = turn
+        self._orientation = orientation
 
     @cached_property
     def image(self) -> NDArray[np.uint8]:
@@ -54,17 +55,17 @@ class DecodedPicture(Picture):
         linear, so that the other order gives the same but for rounding.
         """
         height, width = slot.shape[:2]
-        if self._turn in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE):
+        if self._orientation and self._orientation.swaps_sides:
             height, width = width, height
         planes = [
             cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in planes_of(self._frame)
         ]
         full = self._frame.format.name in _FULL_RANGE
         matrix = to_bgr(int(self._frame.colorspace), FULL if full else int(self._frame.color_range))
-        if self._turn is None:
+        if self._orientation is None:
             cv2.transform(cv2.merge(planes), matrix, dst=slot)
         else:
-            cv2.rotate(cv2.transform(cv2.merge(planes), matrix), self._turn, dst=slot)
+            self._orientation.apply(np.asarray(cv2.transform(cv2.merge(planes), matrix), np.uint8), slot)
 
     def to_draw_on(self) -> PlanarPicture | NDArray[np.uint8]:
         """Upright and in memory of its own, made when first asked for: in planes if it can be, else :attr:`image`."""
@@ -75,8 +76,8 @@ class DecodedPicture(Picture):
         if not is_plain(self._frame):
             return self.image
         planes = planes_of(self._frame)
-        if self._turn is not None:
-            planes = [np.asarray(cv2.rotate(plane, self._turn), np.uint8) for plane in planes]
+        if self._orientation is not None:
+            planes = [self._orientation.apply(plane) for plane in planes]
         if planes[0].shape != self.size:  # the stream's size has changed on the way
             return self.image
         return PlanarPicture(planes, int(self._frame.colorspace))

@@ -13,7 +13,6 @@ from fractions import Fraction
 from threading import Lock
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +20,7 @@ from ssdcam.errors import SourceError
 from ssdcam.media.av import Packet, av, open_to_read, reason
 from ssdcam.media.clock import PictureClock, first_video, rate_of
 from ssdcam.media.sources.decoded import DecodedPicture, can_be_resized, colours_of
-
-_TURNS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
+from ssdcam.media.sources.orientation import orientation_of
 
 # After damage some demuxers find their way again when asked once more.
 _DEMUX_RETRIES = 8
@@ -237,7 +235,7 @@ class Decoder:
         """
         if not can_be_resized(frame):
             return self.image(frame)
-        return DecodedPicture(frame, (self.height, self.width), self.image, _turn(frame))
+        return DecodedPicture(frame, (self.height, self.width), self.image, orientation_of(frame))
 
     def image(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """A frame as 8-bit BGR, upright, of the first frame's size whatever its own.
@@ -248,19 +246,14 @@ class Decoder:
         width, height = self._coded
         try:
             with self._converting:
-                bgr = self._reformatter.reformat(frame, width, height, "bgr24").to_ndarray()
+                bgr = np.asarray(self._reformatter.reformat(frame, width, height, "bgr24").to_ndarray(), np.uint8)
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(f"{self.name}: its pictures cannot be converted: {_why(error)}") from None
-        turn = _turn(frame)
-        return np.asarray(np.ascontiguousarray(bgr) if turn is None else cv2.rotate(bgr, turn), np.uint8)
+        orientation = orientation_of(frame)
+        return np.ascontiguousarray(bgr if orientation is None else orientation.apply(bgr))
 
     def close(self) -> None:
         """Close the file or connection."""
         self._next = None
         self._decoded = iter(())  # it refers to us, and the decoder's threads would live until somebody collects rings
         self.container.close()
-
-
-def _turn(frame: av.VideoFrame) -> int | None:
-    """What makes a frame upright, as ``cv2.rotate`` calls it; None if it is."""
-    return _TURNS[round(frame.rotation / 90) % 4]

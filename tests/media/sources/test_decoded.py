@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ssdcam.media.av import av
 from ssdcam.media.sources import FileSource
 from ssdcam.media.sources.decoded import DecodedPicture, can_be_resized
+from ssdcam.media.sources.orientation import Orientation
 from ssdcam.media.yuv import FULL, LIMITED
 
 MATRICES = {"unsaid": 2, "BT.709": 1, "FCC": 4, "BT.470": 5, "BT.601": 6, "SMPTE 240M": 7, "BT.2020": 9}
@@ -65,9 +66,14 @@ def test_any_size(size: tuple[int, int]) -> None:
     assert np.percentile(off, 95) <= 8  # chroma between the samples is a matter of taste where it is enlarged
 
 
-@pytest.mark.parametrize("turn", [cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE])
-def test_turned(turn: int) -> None:
-    picture = DecodedPicture(frame_of(640, 480), (0, 0), lambda frame: cv2.rotate(to_image(frame), turn), turn)
+TURNS = (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE)
+
+
+@pytest.mark.parametrize(
+    "way", [*(Orientation(mirrored, turn) for turn in TURNS for mirrored in (False, True)), Orientation(True, None)]
+)
+def test_turned(way: Orientation) -> None:
+    picture = DecodedPicture(frame_of(640, 480), (0, 0), lambda frame: way.apply(to_image(frame)), way)
     off = np.abs(small(picture, 200, 300) - shrunk(picture.image, 200, 300))
     assert np.percentile(off, 99) <= 5
 

@@ -11,7 +11,7 @@ from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av
 from ssdcam.media.sources import FileSource
 
-from .videos import MILLISECOND, decoded_times, make_video, number_of, numbered, turn
+from .videos import MILLISECOND, ORIENTATIONS, decoded_times, make_video, number_of, numbered, set_matrix, turn
 
 HEALTHY = {
     "bottle-detection.mp4": (1189, 640, 360),
@@ -116,6 +116,53 @@ def test_pictures_are_upright_once(quarter_turns, tmp_path, read_all):
     there, expected = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).read()
     assert there
     np.testing.assert_array_equal(frames[0].image, expected)
+
+
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv444p"])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_mirrored_pictures_are_upright_wherever_they_are_looked_at(orientation, pixels, tmp_path, read_all):
+    matrix, upright = ORIENTATIONS[orientation]
+    path = make_video(tmp_path / "stored.mp4", range(2, 5), pixels=pixels)
+    stored, _ = read_all(FileSource(path))
+    set_matrix(path, *matrix)
+    source = FileSource(path)
+    frames, _ = read_all(source)
+    expected = upright(stored[1].image)
+    assert (source.height, source.width) == frames[1].size == expected.shape[:2]
+    np.testing.assert_array_equal(frames[1].image, expected)
+    assert frames[1].image.flags.c_contiguous
+
+    slot, whole = np.zeros((36, 48, 3), np.uint8), np.zeros((36, 48, 3), np.uint8)
+    frames[1].resize_into(slot)
+    cv2.resize(expected, (48, 36), dst=whole, interpolation=cv2.INTER_LINEAR)
+    assert np.abs(slot.astype(int) - whole).mean() < 3, "boxes would be elsewhere"
+    drawn_on = frames[1].to_draw_on().image
+    assert np.abs(drawn_on.astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("matrix", [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 1, 0, 1)])
+def test_a_matrix_that_flattens_the_picture_is_ignored(matrix, tmp_path, read_all):
+    path = make_video(tmp_path / "damaged.mp4", range(2, 4))
+    stored, _ = read_all(FileSource(path))
+    set_matrix(path, *matrix)
+    frames, error = read_all(FileSource(path))
+    assert error is None
+    np.testing.assert_array_equal(frames[1].image, stored[1].image)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "mirrored", "turns"),
+    [(30, False, 0), (60, False, 1), (200, False, 2), (-80, False, 3), (100, True, 1)],
+)
+def test_other_angles_become_the_nearest_quarter_turn(degrees, mirrored, turns, tmp_path, read_all):
+    path = make_video(tmp_path / "tilted.mp4", range(2, 4))
+    stored, _ = read_all(FileSource(path))
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    down = -1 if mirrored else 1
+    set_matrix(path, cosine, sine, -sine * down, cosine * down)
+    frames, _ = read_all(FileSource(path))
+    picture = np.flipud(stored[1].image) if mirrored else stored[1].image
+    np.testing.assert_array_equal(frames[1].image, np.rot90(picture, -turns))
 
 
 def test_the_nominal_rate_and_duration(tmp_path):

@@ -12,6 +12,18 @@ from ssdcam.media.av import av, open_encoder
 MILLISECOND = Fraction(1, 1000)
 _COLUMNS, _ROWS = 4, 3
 
+# The display matrices of quarter turns and mirroring: a, b, c, d as in set_matrix, and what each does to a picture.
+ORIENTATIONS = {
+    "upright": ((1, 0, 0, 1), lambda stored: stored),
+    "quarter": ((0, 1, -1, 0), lambda stored: np.rot90(stored, -1)),
+    "half": ((-1, 0, 0, -1), lambda stored: np.rot90(stored, 2)),
+    "three quarters": ((0, -1, 1, 0), np.rot90),
+    "left to right": ((-1, 0, 0, 1), np.fliplr),
+    "upside down": ((1, 0, 0, -1), np.flipud),
+    "transposed": ((0, 1, 1, 0), lambda stored: np.swapaxes(stored, 0, 1)),
+    "transposed the other way": ((0, -1, -1, 0), lambda stored: np.rot90(np.swapaxes(stored, 0, 1), 2)),
+}
+
 
 def numbered(number, size=(96, 72)):
     """A BGR picture of black and white fields that spell ``number`` in 12 bits, the first bit at the top left."""
@@ -72,9 +84,14 @@ def make_video(
 
 
 def turn(path, quarter_turns):
-    """Have an mp4 shown turned clockwise, by writing the matrix in its track header."""
+    """Have an mp4 shown turned clockwise."""
     cosine, sine = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarter_turns % 4]
-    matrix = [cosine << 16, sine << 16, 0, -sine << 16, cosine << 16, 0, 0, 0, 1 << 30]
+    set_matrix(path, cosine, sine, -sine, cosine)
+
+
+def set_matrix(path, a, b, c, d):
+    """Have an mp4 shown with x at ``ax + cy`` and y at ``bx + dy``, by writing that into its track header."""
+    matrix = [round(value * 2**16) for value in (a, b, 0, c, d, 0, 0, 0)] + [1 << 30]
     data = bytearray(path.read_bytes())
     start = data.index(b"tkhd") + 4 + 40
     data[start : start + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in matrix)
