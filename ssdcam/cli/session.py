@@ -87,7 +87,7 @@ def run(
     # Nobody but the viewer waits for a file: then every frame is shown, at its time. Else the newest will do.
     watched_only = look.window and not source.live and not sinks
     screen: Channel[Result] = Channel(2, stop, newest=not watched_only)
-    recorder = ClipRecorder(Path(), source.rate, console.log.info, console.log.warning)
+    recorder = ClipRecorder(Path(), source.rate, console.log.info, console.log.warning, source.pixel_aspect)
     watching: list[Sink] = [ScreenSink(screen), recorder] if look.window else []
     window = Window("ssdcam", (source.width, source.height)) if look.window else None
     pipeline = Pipeline(

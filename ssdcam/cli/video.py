@@ -346,6 +346,7 @@ class _Run:
             height=source.height,
             rate=source.rate or session.COMMON_RATE,
             stride=self.stride,
+            pixel_aspect=source.pixel_aspect,
             colours=source.colours,
             ends=None if source.ends is None else source.ends - zero,
             codec=self.codec or default_codec(target),

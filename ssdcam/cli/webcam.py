@@ -187,6 +187,7 @@ def _open_writer(output: Path, source: Source, codec: str | None, crf: int | Non
         width=source.width,
         height=source.height,
         rate=source.rate or session.COMMON_RATE,
+        pixel_aspect=source.pixel_aspect,
         colours=source.colours,
         codec=codec or default_codec(output),
         crf=crf,

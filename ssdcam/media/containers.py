@@ -32,6 +32,7 @@ class VideoCodec:
         threads: how many are enough: each costs H.264 about 3 % more bits, and makes AV1 hold back 5 frames more.
         presets: the options that each of :data:`PRESETS` adds, in that order; none where the encoder has no presets.
         smallest: the shortest side in pixels; below 64, x265 corrupts memory and SVT-AV1 may never return.
+        states_aspect: whether it says itself how wide its pixels are shown, whatever the container says.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class VideoCodec:
     threads: int = 4
     presets: tuple[Mapping[str, str], ...] = ({},) * len(PRESETS)
     smallest: int = 2
+    states_aspect: bool = True
 
     def filled(self, *, crf: int | None, preset: str, threads: int) -> dict[str, str]:
         """The encoder's options for these wishes, as FFmpeg takes them."""
@@ -89,6 +91,7 @@ CODECS: Mapping[str, VideoCodec] = {
         threads=3,
         presets=tuple({"preset": number} for number in ("9", "9", "8", "7", "6", "5")),  # from 10 on, for tests only
         smallest=64,
+        states_aspect=False,
     ),
     "vp9": VideoCodec(
         "vp9",
@@ -105,11 +108,12 @@ CODECS: Mapping[str, VideoCodec] = {
             {"deadline": "good", "cpu-used": "5"},
             {"deadline": "good", "cpu-used": "3"},
         ),
+        states_aspect=False,
     ),
     "mpeg4": VideoCodec("mpeg4", "mpeg4", 4, (1, 31), {"qmin": "{crf}", "qmax": "{crf}"}),
     "h264_nvenc": VideoCodec("h264", "h264_nvenc", 23, (1, 51), _NVENC, presets=_NVENC_PRESETS),
     "hevc_nvenc": VideoCodec("h265", "hevc_nvenc", 25, (1, 51), _NVENC, presets=_NVENC_PRESETS),
-    "av1_nvenc": VideoCodec("av1", "av1_nvenc", 35, (1, 63), _NVENC, presets=_NVENC_PRESETS),
+    "av1_nvenc": VideoCodec("av1", "av1_nvenc", 35, (1, 63), _NVENC, presets=_NVENC_PRESETS, states_aspect=False),
 }
 
 

@@ -54,6 +54,9 @@ def _remux(source: Path, target: Path, format_name: str, frame_time: Fraction) -
         for stream in given.streams:
             streams[stream.index] = copy = made.add_stream_from_template(stream, opaque=True)
             copy.metadata.update(stream.metadata)
+            if isinstance(stream, av.VideoStream) and isinstance(copy, av.VideoStream) and stream.sample_aspect_ratio:
+                # Otherwise FFmpeg takes it from the encoded video, and VP9 and AV1 do not say it.
+                copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
             if stream.codec_context.codec_tag == "hvc1":  # which Apple's players insist on
                 copy.codec_context.codec_tag = "hvc1"
         for packet in given.demux():

@@ -60,7 +60,8 @@ class VideoWriter:
         crf: quality on the codec's own scale, lower being better; None for its default.
         preset: one of :data:`~ssdcam.media.containers.PRESETS`.
         threads: for the encoder; 0: one a core, as far as that helps.
-        pixel_aspect: width of a pixel as shown over its height.
+        pixel_aspect: width of a pixel as shown over its height. In Matroska and WebM, VP9 and AV1 cannot say it, which
+            is told.
         colours: of the source, where pictures come from it in luma and chroma: they are encoded as they are. None: what
             players assume.
         audio_from: the file that the frames come from, whose first sound is taken along.
@@ -114,6 +115,10 @@ class VideoWriter:
         rate /= stride
         self._tick = self._kind.tick(rate)
         self._warn = warn
+        if pixel_aspect != 1 and self._kind.matroska and not CODECS[codec].states_aspect:  # PyAV cannot tell FFmpeg
+            warn(
+                f"{path}: is shown narrower or wider than the source, as {codec} cannot say the shape of pixels: use .mp4"
+            )
         self._last = -1  # the last frame's time, in ticks
         self._frames = 0
         self._begun = False  # whether a packet of video has been written

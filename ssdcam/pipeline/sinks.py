@@ -101,15 +101,22 @@ class ClipRecorder:
         rate: frames a second, nominal; None where the source does not say.
         tell: is told, in a line, where a clip went.
         warn: is told, in a line, why there is none.
+        pixel_aspect: width of a pixel as shown over its height.
     """
 
     drawn = True
 
     def __init__(
-        self, folder: Path, rate: Fraction | None, tell: Callable[[str], None], warn: Callable[[str], None]
+        self,
+        folder: Path,
+        rate: Fraction | None,
+        tell: Callable[[str], None],
+        warn: Callable[[str], None],
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         self._folder = folder
         self._rate = rate or _COMMON_RATE
+        self._pixel_aspect = pixel_aspect
         self._tell = tell
         self._warn = warn
         self._lock = Lock()
@@ -154,7 +161,8 @@ class ClipRecorder:
 
     def _begin(self, image: Image) -> VideoWriter:
         height, width = image.shape[:2]
-        return VideoWriter(new_name(self._folder, ".mp4"), width=width, height=height, rate=self._rate)
+        path = new_name(self._folder, ".mp4")
+        return VideoWriter(path, width=width, height=height, rate=self._rate, pixel_aspect=self._pixel_aspect)
 
     def _end(self) -> None:
         writer, self._writer = self._writer, None

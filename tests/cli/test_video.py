@@ -20,7 +20,7 @@ from ssdcam.records import read_records
 from ssdcam.records.record import to_json
 
 from ..media import clips
-from ..media.sources.videos import MILLISECOND, decoded_times, make_video, number_of, turn
+from ..media.sources.videos import MILLISECOND, ORIENTATIONS, decoded_times, make_video, number_of, set_matrix, turn
 from ..pictures import photo
 from ..waiting import GUARD, finish, wait_until
 from .commands import ssdcam
@@ -159,6 +159,34 @@ def test_pictures_stay_in_order_and_upright(tmp_path: Path, clip: Path) -> None:
     pictures = [picture for _, picture in clips.frames(out)]
     assert {picture.shape for picture in pictures} == {(96, 72, 3)}
     assert [number_of(np.rot90(picture)) for picture in pictures] == list(range(40))
+
+
+@pytest.mark.parametrize("quarter_turns", [0, 1])
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.avi", "vp9.mp4"])
+def test_it_is_shown_in_the_same_shape(tmp_path: Path, name: str, quarter_turns: int) -> None:
+    source = make_video(tmp_path / "wide.mp4", range(10), size=(96, 72), pixel_aspect=Fraction(4, 3))
+    turn(source, quarter_turns)
+    out = tmp_path / name
+    codec = ("--codec", out.stem) if out.stem != "out" else ()
+    done = run("video", source, "-o", out, "--json", *codec, *QUICK)
+    assert (done.returncode, done.stderr) == (0, "")
+    size = (72, 96) if quarter_turns else (96, 72)
+    assert {(record["width"], record["height"]) for record in records(done.stdout)} == {size}, "as stored"
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.width, stream.codec_context.height) == size
+        assert stream.sample_aspect_ratio == (Fraction(3, 4) if quarter_turns else Fraction(4, 3))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_mirrored_videos_come_out_upright(tmp_path: Path, clip: Path, orientation: str) -> None:
+    matrix, upright = ORIENTATIONS[orientation]
+    _, stored = clips.frames(clip)[5]
+    set_matrix(clip, *matrix)
+    out = tmp_path / "out.mp4"
+    assert run("video", clip, "-o", out, "--no-fps", "--score", "1", "--crf", "5").returncode == 0
+    _, written = clips.frames(out)[5]
+    assert np.abs(written.astype(int) - upright(stored)).max() < 40
 
 
 def test_what_is_found_is_drawn(tmp_path: Path, clip: Path) -> None:

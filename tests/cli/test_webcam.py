@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ssdcam.media.av import av
 from ssdcam.media.claims import Claim
 
 from ..media import clips
@@ -90,6 +92,14 @@ def test_mirrored(tmp_path: Path, clip: Path) -> None:
     numbers = [number_of(np.fliplr(picture)) for picture in pictures]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] == 29
+
+
+@pytest.mark.parametrize("options", [(), ("--mirror",)])
+def test_it_is_shown_in_the_same_shape(tmp_path: Path, options: tuple[str, ...]) -> None:
+    clip, out = make_video(tmp_path / "wide.mp4", range(10), pixel_aspect=Fraction(4, 3)), tmp_path / "out.mp4"
+    assert run("webcam", clip, "-o", out, "--no-window", *options, *PLAIN).returncode == 0
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
 
 
 def test_records_and_crops(tmp_path: Path, clip: Path) -> None:

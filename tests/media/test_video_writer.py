@@ -22,7 +22,7 @@ from ssdcam.errors import VideoError, WrongUsageError
 from ssdcam.media.av import av
 from ssdcam.media.video_writer import VideoWriter
 
-from .clips import boxes, frame_times, frames, image, index_of, packets, steady, write
+from .clips import boxes, film, frame_times, frames, image, index_of, packets, steady, write
 from .test_containers import ALLOWED
 
 FRAGMENTED = [".mp4", ".m4v", ".mov"]
@@ -239,10 +239,22 @@ def test_quality_and_preset_reach_the_encoder(tmp_path: Path) -> None:
     assert sizes[3] != sizes[1]
 
 
-def test_pixel_aspect(tmp_path: Path) -> None:
-    write(tmp_path / "out.mp4", steady(3), pixel_aspect=Fraction(16, 15))
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        assert container.streams.video[0].sample_aspect_ratio == Fraction(16, 15)
+@pytest.mark.parametrize("aspect", [Fraction(4, 3), Fraction(1, 2)])
+@pytest.mark.parametrize(("suffix", "codec"), ALLOWED)
+def test_pixel_aspect(tmp_path: Path, suffix: str, codec: str, aspect: Fraction) -> None:
+    warned: list[str] = []
+    sound = film(tmp_path / "sound.mp4", seconds=0.4, burst=0.1)
+    wishes: dict[str, Any] = {"codec": codec, "audio_from": sound, "warn": warned.append}
+    path, square = tmp_path / f"out{suffix}", tmp_path / f"square{suffix}"
+    write(path, steady(10), pixel_aspect=aspect, **wishes)
+    write(square, steady(10), **wishes)
+    cannot_say = suffix in (".mkv", ".webm") and codec in ("vp9", "av1")
+    assert [f"{codec} cannot say the shape of pixels: use .mp4" in line for line in warned] == [True] * cannot_say
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].sample_aspect_ratio == (1 if cannot_say else aspect)
+    for kind in ("video", "audio"):
+        assert [packet.time for packet in packets(path, kind)] == [packet.time for packet in packets(square, kind)]
+    assert [index_of(picture) for _, picture in frames(path)] == list(range(10))
 
 
 def test_images_are_not_kept_and_may_be_views(tmp_path: Path) -> None:

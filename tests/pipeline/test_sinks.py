@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ssdcam.detections import Detections
+from ssdcam.media.av import av
 from ssdcam.media.crops import CropFolder
 from ssdcam.media.frame import Frame
 from ssdcam.media.video_writer import VideoWriter
@@ -116,6 +117,15 @@ def test_clips_hold_what_comes_between_two_toggles(
     # The last ten frames, whose wandering column has gone round once.
     assert [index_of(picture) for _, picture in clips[1]] == [index_of(image(index)) for index in range(30, 40)]
     assert [at for at, _ in clips[0]] == pytest.approx([index / 25 for index in range(15)], abs=1e-4)
+
+
+def test_clips_are_shown_in_the_shape_of_the_source(tmp_path: Path, told: Told, warned: Told) -> None:
+    recorder = ClipRecorder(tmp_path, Fraction(25), told, warned, Fraction(4, 3))
+    recorder.toggle()
+    recorder.write(result(0))
+    recorder.close()
+    with av.open(str(next(tmp_path.iterdir()))) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
 
 
 def test_on_and_off_without_a_frame_leaves_nothing(recorder: ClipRecorder, tmp_path: Path, warned: Told) -> None:

@@ -116,6 +116,7 @@ class _CameraLink:
     """A camera that was opened."""
 
     duration = None
+    pixel_aspect = Fraction(1)
 
     def __init__(self, capture: Capture, name: str, wanted: Settings) -> None:
         self._capture = capture

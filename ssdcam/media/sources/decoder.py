@@ -28,6 +28,8 @@ _DEMUX_RETRIES = 8
 # Twice what 8K has. A file of a few kilobytes can claim frames of a gigabyte, and a dozen are on their way at once.
 _MOST_PIXELS = 2**26
 
+_WIDEST_PIXEL = Fraction(100)  # over its height, or the other way round, that is believed
+
 # FFmpeg's HEVC decoder, given several frames at once, waits for ever for one that is damaged and that others lean on.
 _HANGING = frozenset({"hevc"})
 
@@ -69,6 +71,7 @@ class Decoder:
     Attributes:
         width, height: of the pictures, as shown.
         colours: of the pictures, where they can stay in luma and chroma on their way to an encoder; else None.
+        pixel_aspect: width of a pixel as shown over its height, in upright pictures; 1 where nothing sensible is said.
         packets: that have been read so far and should give a frame each.
         frames: that were decoded from them.
         failed: packets and container parts that gave an error.
@@ -109,6 +112,7 @@ class Decoder:
             self._coded = first.width, first.height
             self.height, self.width = self.image(first).shape[:2]
             self.colours = colours_of(first)
+            self.pixel_aspect = self._pixel_aspect(first)
         except BaseException:
             self.container.close()
             raise
@@ -155,6 +159,13 @@ class Decoder:
     def joined(self) -> bool:
         """Whether the file's clock was set on the way, so far."""
         return self._clock.joints > 0
+
+    def _pixel_aspect(self, first: av.VideoFrame) -> Fraction:
+        aspect = self.stream.sample_aspect_ratio or self.stream.codec_context.sample_aspect_ratio or Fraction(1)
+        if not 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL:
+            return Fraction(1)
+        orientation = orientation_of(first)
+        return 1 / aspect if orientation and orientation.swaps_sides else aspect
 
     def _start(self) -> None:
         self.packets = self.frames = self.failed = 0

@@ -82,7 +82,7 @@ class FileSource(Source):
         self._decoder = _open(self._path, self.name)
         decoder = self._decoder
         self.width, self.height, self.rate = decoder.width, decoder.height, decoder.rate
-        self.duration, self.colours = decoder.duration, decoder.colours
+        self.duration, self.colours, self.pixel_aspect = decoder.duration, decoder.colours, decoder.pixel_aspect
         self.origin = float(origin(decoder.container))
         self.begins = decoder.begins
         self._start = -math.inf if start is None else self.origin + start - _ROUNDED

@@ -37,6 +37,7 @@ class Link(Protocol):
     Attributes:
         rate: nominal frames a second, or None.
         duration: seconds, of a stream that has an end, or None.
+        pixel_aspect: width of a pixel as shown over its height.
         remarks: what a user should know about it, a line each.
     """
 
@@ -44,6 +45,8 @@ class Link(Protocol):
     def rate(self) -> Fraction | None: ...  # noqa: D102
     @property
     def duration(self) -> float | None: ...  # noqa: D102
+    @property
+    def pixel_aspect(self) -> Fraction: ...  # noqa: D102
     @property
     def remarks(self) -> tuple[str, ...]: ...  # noqa: D102
 
@@ -64,6 +67,7 @@ class _Opened:
     height: int
     rate: Fraction | None
     duration: float | None
+    pixel_aspect: Fraction
     remarks: tuple[str, ...]
 
 
@@ -121,7 +125,7 @@ class LiveSource(Source):
             self._closing.set()  # the thread ends by itself, nobody has to wait for it
             raise
         self.width, self.height = opened.width, opened.height
-        self.rate, self.duration = opened.rate, opened.duration
+        self.rate, self.duration, self.pixel_aspect = opened.rate, opened.duration, opened.pixel_aspect
         for line in opened.remarks:
             self._on_event(f"{name}: {line}")
 
@@ -182,7 +186,7 @@ class LiveSource(Source):
         link, image = self._open()
         try:
             size = image.shape[1], image.shape[0]
-            self._put(_Opened(*size, link.rate, link.duration, link.remarks))
+            self._put(_Opened(*size, link.rate, link.duration, link.pixel_aspect, link.remarks))
             first = captured = time.monotonic()
             pts, index = 0.0, 0
             while not self._closing.is_set():

@@ -54,6 +54,7 @@ class PacedSource(Source):
         self.width, self.height = source.width, source.height
         self.rate: Fraction | None = source.rate
         self.frame_count, self.duration, self.colours = source.frame_count, source.duration, source.colours
+        self.pixel_aspect = source.pixel_aspect
 
     def read(self) -> Frame | None:
         """The next frame, when it is due; None at the end or once ``stop`` is set.

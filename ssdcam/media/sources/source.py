@@ -27,6 +27,7 @@ class Source(Protocol):
         duration: seconds, as the source itself says; None for a live one without end.
         colours: how its pictures make their colours, where they are in luma and chroma and can stay so on their way to
             an encoder; else None.
+        pixel_aspect: width of a pixel as shown over its height.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Source(Protocol):
     frame_count: int | None
     duration: float | None
     colours: Colours | None = None
+    pixel_aspect: Fraction = Fraction(1)
 
     def read(self) -> Frame | None:
         """Wait for the next frame.

@@ -165,6 +165,27 @@ def test_other_angles_become_the_nearest_quarter_turn(degrees, mirrored, turns, 
     np.testing.assert_array_equal(frames[1].image, np.rot90(picture, -turns))
 
 
+@pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
+def test_the_shape_of_pixels_is_that_of_upright_pictures(quarter_turns, tmp_path):
+    path = make_video(tmp_path / "wide.mp4", range(3), pixel_aspect=Fraction(4, 3))
+    turn(path, quarter_turns)
+    with FileSource(path) as source:
+        assert source.pixel_aspect == (Fraction(3, 4) if quarter_turns % 2 else Fraction(4, 3))
+
+
+@pytest.mark.parametrize("name", ["raw.h264", "x.ts", "x.mkv", "x.avi"])
+def test_the_shape_of_pixels_is_known_from_every_container(name, tmp_path):
+    with FileSource(make_video(tmp_path / name, range(5), pixel_aspect=Fraction(16, 11))) as source:
+        assert source.pixel_aspect == Fraction(16, 11)
+
+
+@pytest.mark.parametrize("said", [None, Fraction(0), Fraction(1), Fraction(120), Fraction(1, 120)])
+def test_pixels_are_square_where_nothing_sensible_is_said(said, tmp_path):
+    path = make_video(tmp_path / "x.mkv", range(3), size=(160, 160), pixel_aspect=said)
+    with FileSource(path) as source:
+        assert source.pixel_aspect == 1
+
+
 def test_the_nominal_rate_and_duration(tmp_path):
     path = make_video(tmp_path / "x.mp4", range(0, 60 * 1001, 1001), Fraction(1, 30000), rate=Fraction(30000, 1001))
     with FileSource(path) as source:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from fractions import Fraction
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -353,6 +354,12 @@ def test_a_web_server_without_it(web, tmp_path):
     (tmp_path / "page.html").write_text("<html>no video</html>")
     with pytest.raises(SourceError, match="no video that can be read"):
         StreamSource(f"{web}/page.html", **PATIENT)
+
+
+def test_the_shape_of_pixels_is_known(web, tmp_path):
+    make_video(tmp_path / "wide.mp4", range(3), pixel_aspect=Fraction(4, 3))
+    with StreamSource(f"{web}/wide.mp4", **PATIENT) as source:
+        assert source.pixel_aspect == Fraction(4, 3)
 
 
 def test_a_file_on_a_web_server_plays_at_its_own_pace_and_ends(web, tmp_path):

@@ -57,6 +57,7 @@ def make_video(
     container_options: dict[str, str] | None = None,
     sound_from: float | None = None,
     title: str = "",
+    pixel_aspect: Fraction | None = None,
 ) -> Path:
     """Write a video whose nth picture shows n at ``times[n] * time_base`` seconds; with silence, if asked for."""
     with av.open(path, "w", options=container_options or {}) as container:
@@ -65,6 +66,8 @@ def make_video(
         stream.width, stream.height = size
         stream.pix_fmt = pixels
         stream.codec_context.time_base = time_base
+        if pixel_aspect is not None:
+            stream.codec_context.sample_aspect_ratio = pixel_aspect
         if b_frames is not None:
             stream.codec_context.max_b_frames = b_frames
         open_encoder(stream.codec_context)
