@@ -116,9 +116,7 @@ class VideoWriter:
         self._tick = self._kind.tick(rate)
         self._warn = warn
         if pixel_aspect != 1 and self._kind.matroska and not CODECS[codec].states_aspect:  # PyAV cannot tell FFmpeg
-            warn(
-                f"{path}: is shown narrower or wider than the source, as {codec} cannot say the shape of pixels: use .mp4"
-            )
+            warn(f"{path}: is not shown in the source's shape, as {codec} cannot say the shape of pixels: use .mp4")
         self._last = -1  # the last frame's time, in ticks
         self._frames = 0
         self._begun = False  # whether a packet of video has been written
