@@ -73,9 +73,11 @@ def kill_after(count: int, path: Path, codec: str, sound: Path | None = None) ->
 @pytest.mark.parametrize(("suffix", "codec"), KILLED)
 def test_a_killed_process_leaves_a_file_that_plays(tmp_path: Path, suffix: str, codec: str) -> None:
     path = tmp_path / f"out{suffix}"
-    written = kill_after(60, path, codec)
+    # AV1's encoder has threads of its own, which are behind on a busy machine.
+    count, held_back = (90, 60) if codec == "av1" else (60, 20)
+    written = kill_after(count, path, codec)
     times = frame_times(path)
-    assert written - 20 <= len(times) <= written + 1  # AV1 holds most back
+    assert written - held_back <= len(times) <= written + 1
     np.testing.assert_allclose(np.diff(times), 0.04, atol=1e-5)
     assert times[0] == 0 or (suffix, codec) == (".avi", "h264")
 

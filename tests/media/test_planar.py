@@ -188,7 +188,7 @@ class TestFromFileToFile:
             container.mux(stream.encode(made))
             container.mux(stream.encode(None))
         with FileSource(video) as source:
-            assert source.colours is None
+            assert source.colours is not None
             frame = source.read()
             assert frame is not None
             picture = frame.to_draw_on().picture
@@ -199,6 +199,43 @@ class TestFromFileToFile:
         assert back is not None
         off = np.abs(back.image[: size[1], : size[0]].astype(int) - image)
         assert off.mean() < 4
+
+    @pytest.mark.parametrize(
+        ("pixels", "codec", "said"),
+        [
+            ("yuv420p10le", "libx265", (9, 9, 16)),  # BT.2020, PQ
+            ("yuv420p10le", "libx265", (9, 9, 18)),  # HLG
+            ("yuv444p", "libx264", (2, 2, 2)),  # nothing, in a size of which players assume BT.709
+            ("yuv422p", "libx264", (1, 1, 1)),
+        ],
+    )
+    def test_what_goes_by_bgr_keeps_its_colours(
+        self, tmp_path: Path, pixels: str, codec: str, said: tuple[int, int, int]
+    ) -> None:
+        video, output = tmp_path / "in.mkv", tmp_path / "out.mp4"
+        given = av.VideoFrame(1280, 720, pixels)
+        for plane, level in zip(given.planes, (150, 100, 170), strict=True):
+            width = 2 if "10" in pixels else 1
+            plane.update(np.full(plane.buffer_size // width, level * (4 if width == 2 else 1), f"<u{width}").tobytes())
+        with av.open(video, "w") as container:
+            stream = container.add_stream(codec, 25, width=1280, height=720, pix_fmt=pixels)
+            context = stream.codec_context
+            context.options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+            context.colorspace, context.color_primaries, context.color_trc = said
+            context.color_range = LIMITED
+            for index in range(3):
+                given.pts = index
+                container.mux(stream.encode(given))
+            container.mux(stream.encode(None))
+        with FileSource(video) as source:
+            frame = source.read()
+            assert frame is not None
+            write(output, source, [frame.image])
+        with av.open(output) as container:
+            got = next(container.decode(video=0))
+        assert (int(got.colorspace), int(got.color_primaries), int(got.color_trc)) == said
+        levels = [np.frombuffer(plane, np.uint8)[: plane.width].mean() for plane in got.planes]
+        assert levels == pytest.approx([150, 100, 170], abs=1.5)
 
     def test_other_colours_than_the_files_are_converted(self, tmp_path: Path) -> None:
         output = tmp_path / "out.mp4"

@@ -95,8 +95,9 @@ def is_plain(frame: av.VideoFrame) -> bool:
 
 
 def colours_of(frame: av.VideoFrame) -> Colours | None:
-    """How a frame that can stay in luma and chroma makes its colours; None for one that cannot."""
-    if not is_plain(frame):
+    """How a frame makes its colours, which its video goes on to do; None where it is not in luma and chroma."""
+    pixels = frame.format
+    if pixels.is_rgb or pixels.has_palette or not can_be_made(int(frame.colorspace)):
         return None
     primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
     return Colours(

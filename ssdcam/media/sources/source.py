@@ -25,8 +25,8 @@ class Source(Protocol):
         rate: nominal frames a second; None where the source does not say. For display: frames carry their own times.
         frame_count: about how many frames it will give, for progress bars; None where that cannot be told.
         duration: seconds, as the source itself says; None for a live one without end.
-        colours: how its pictures make their colours, where they are in luma and chroma and can stay so on their way to
-            an encoder; else None.
+        colours: how its pictures make their colours, which an encoder is to keep; None where they are not in luma and
+            chroma, or it is not known.
         pixel_aspect: width of a pixel as shown over its height.
     """
 
