@@ -121,6 +121,7 @@ def command(
     look = session.Look(Style(line_width, not no_labels), not no_fps, session.can_watch(not no_window, has_sink))
     stop = Event()
     with ExitStack() as stack:
+        detector = loading.load_detector(**detection)  # first, as nobody takes the camera's pictures meanwhile
         camera: Source = stack.enter_context(
             open_source(
                 source,
@@ -135,7 +136,6 @@ def command(
         if mirror:
             camera = MirroredSource(camera)
         console.log.info("%s: %dx%d at %s fps", camera.name, camera.width, camera.height, _shown(camera.rate))
-        detector = loading.load_detector(**detection)
         timing = Timing()
         crop_folder = CropFolder(crops) if crops else None
         writer: VideoWriter | None = None

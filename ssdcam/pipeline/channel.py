@@ -81,6 +81,11 @@ class Channel(Generic[T]):
         return self._closed or self._stop.is_set()
 
     @property
+    def stopped(self) -> bool:
+        """Whether the run was stopped: then nothing more will come out."""
+        return self._stop.is_set()
+
+    @property
     def finished(self) -> bool:
         """Whether nothing more will come out."""
         with self._changed:

@@ -147,7 +147,7 @@ class Pipeline:
         self._frames: Channel[Frame] = Channel(
             1 if source.live else max(_DEPTH, self._batch), self._stop, newest=source.live
         )
-        self._results: Channel[Result] = Channel(max(_DEPTH, self._batch), self._stop)
+        self._results: Channel[Result] = Channel(1 if source.live else max(_DEPTH, self._batch), self._stop)
         self._threads: list[tuple[Thread, Event]] = []
         for name, work, done in (
             ("reader", self._read, self._frames.close),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -123,6 +124,7 @@ class ClipRecorder:
         self._wanted = False
         self._writer: VideoWriter | None = None
         self._begins = 0.0
+        self._closer = ThreadPoolExecutor(1, "ssdcam-clip")  # which takes a while: frames are to be shown meanwhile
 
     @property
     def recording(self) -> bool:
@@ -133,8 +135,9 @@ class ClipRecorder:
         """Start a clip, or end the one that is being recorded."""
         with self._lock:
             self._wanted = not self._wanted
-            if not self._wanted:
-                self._end()
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            self._closer.submit(self._end, writer)
 
     def write(self, result: Result) -> None:
         """Keep a frame, if recording. A clip that fails is ended and told of; the run goes on."""
@@ -154,20 +157,23 @@ class ClipRecorder:
                     writer.abort()  # keeps what was written, if the writer did not fail by itself
 
     def close(self) -> None:
-        """End a clip that is still being recorded."""
+        """End a clip that is still being recorded, and wait until all are whole."""
         with self._lock:
             self._wanted = False
-            self._end()
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            self._closer.submit(self._end, writer)
+        try:
+            self._closer.shutdown()
+        finally:  # a stop is no reason to leave before
+            self._closer.shutdown()
 
     def _begin(self, image: Image) -> VideoWriter:
         height, width = image.shape[:2]
         path = new_name(self._folder, ".mp4")
         return VideoWriter(path, width=width, height=height, rate=self._rate, pixel_aspect=self._pixel_aspect)
 
-    def _end(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is None:
-            return
+    def _end(self, writer: VideoWriter) -> None:
         try:
             writer.close()
         except SsdcamError as error:

@@ -108,7 +108,7 @@ class Viewer:
 
     def run(self, tick: Callable[[], None] = lambda: None) -> None:
         """Show results until the run ends or someone quits; ``tick`` is called many times a second."""
-        while not (self.quit or self._frames.finished or (self._paused and self._frames.closed)):
+        while not (self.quit or self._over()):
             self._take()
             if self._due is not None and not self._paused and self._clock.wait_for(self._due.frame.pts) <= 0:
                 self._image, self._due = self._due.frame.image, None
@@ -119,6 +119,12 @@ class Viewer:
                 self._keys[key]()
             self._pipeline.look_at_clock()
             tick()
+
+    def _over(self) -> bool:
+        """Whether there is nothing left to look at. A pause at the end of a file lasts as long as any other."""
+        if self._paused:
+            return self._frames.stopped or (self._frames.closed and self._pipeline.failure is not None)
+        return self._frames.stopped or (self._frames.finished and self._due is None)
 
     def _take(self) -> None:
         """Fetch the next frame, unless one is still waiting for its time."""

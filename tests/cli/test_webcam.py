@@ -19,6 +19,9 @@ import cv2
 import numpy as np
 import pytest
 
+from ssdcam.cli import command_line, loading
+from ssdcam.errors import SourceError
+from ssdcam.media import sources
 from ssdcam.media.av import av
 from ssdcam.media.claims import Claim
 
@@ -26,6 +29,7 @@ from ..media import clips
 from ..media.sources.videos import make_video, number_of, numbered
 from ..waiting import GUARD, finish
 from .running import INSTALLED, environment, one_line, records, run, start
+from .stubbed import stub_detector
 
 SERVERS = Path(__file__).parents[1] / "media" / "sources"
 PLAIN = ("--score", "1", "--no-fps", "--crf", "10", "--preset", "ultrafast")
@@ -57,6 +61,24 @@ def test_a_file_plays_at_its_own_pace(tmp_path: Path, clip: Path) -> None:
     assert [number_of(picture) for _, picture in pictures] == [record["frame"] for record in found]
     begins = found[0]["time"]
     assert [at for at, _ in pictures] == pytest.approx([record["time"] - begins for record in found], abs=1e-3)
+
+
+def test_the_detector_is_loaded_before_the_camera_is_opened(monkeypatch: pytest.MonkeyPatch, clip: Path) -> None:
+    """Otherwise pictures queue up meanwhile, and what is shown first is old."""
+    order: list[str] = []
+
+    def load(**options: Any) -> Any:
+        order.append("detector")
+        return stub_detector()
+
+    def open_source(*arguments: Any, **options: Any) -> Any:
+        order.append("camera")
+        raise SourceError("no camera")
+
+    monkeypatch.setattr(loading, "load_detector", load)
+    monkeypatch.setattr(sources, "open_source", open_source)
+    assert command_line.run(["webcam", str(clip), "--no-window", "--json"]) == 1
+    assert order == ["detector", "camera"]
 
 
 def test_max_frames(clip: Path) -> None:

@@ -71,7 +71,7 @@ def held() -> dict[str, int]:
 class FlakyLink:
     """A connection to a video that is lost after some pictures, now and then in the midst of being opened."""
 
-    rate, duration, pixel_aspect = Fraction(30), None, Fraction(1)
+    rate, duration, pixel_aspect, colours = Fraction(30), None, Fraction(1), None
     remarks: tuple[str, ...] = ()
 
     def __init__(self, path: Path, number: int) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ssdcam.detections import Detections
+from ssdcam.media import video_writer
 from ssdcam.media.av import av
 from ssdcam.media.crops import CropFolder
 from ssdcam.media.frame import Frame
@@ -21,6 +23,7 @@ from ssdcam.pipeline.sinks import ClipRecorder, CropsSink, RecordsSink, ScreenSi
 from ssdcam.records import Record
 
 from ..media.clips import frame_times, frames, image, index_of
+from ..waiting import GUARD
 
 
 def result(index: int, pts: float | None = None) -> Result:
@@ -117,6 +120,27 @@ def test_clips_hold_what_comes_between_two_toggles(
     # The last ten frames, whose wandering column has gone round once.
     assert [index_of(picture) for _, picture in clips[1]] == [index_of(image(index)) for index in range(30, 40)]
     assert [at for at, _ in clips[0]] == pytest.approx([index / 25 for index in range(15)], abs=1e-4)
+
+
+def test_a_clip_that_is_put_together_holds_nobody_up(
+    recorder: ClipRecorder, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither who ended it, nor the frames that come meanwhile, nor the next clip."""
+    go_on, make_plain = Event(), video_writer.make_plain
+
+    def slow(*arguments: Any) -> None:
+        assert go_on.wait(GUARD)
+        make_plain(*arguments)
+
+    monkeypatch.setattr(video_writer, "make_plain", slow)
+    for index in range(30):
+        if index in {5, 15, 20}:
+            recorder.toggle()
+        recorder.write(result(index))
+    assert not told
+    go_on.set()
+    recorder.close()
+    assert [len(frames(Path(line.removeprefix("recorded ")))) for line in told] == [10, 10]
 
 
 def test_clips_are_shown_in_the_shape_of_the_source(tmp_path: Path, told: Told, warned: Told) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -71,7 +72,7 @@ def watch(tmp_path: Path) -> Iterator[Callable[..., Session]]:
     """Runs a viewer over an endless video while the keys of a script are pressed."""
     stop = Event()
 
-    def start(script: Iterator[str | int | None], count: int | None = None) -> Session:
+    def start(script: Iterator[str | int | None], count: int | None = None, *, paced: bool = False) -> Session:
         told: list[str] = []
         window = FakeWindow(script)
         screen: Channel[Result] = Channel(2, stop)
@@ -81,7 +82,7 @@ def watch(tmp_path: Path) -> Iterator[Callable[..., Session]]:
             source, stub_detector(), [ScreenSink(screen), recorder], nothing_drawn,
             timing=Timing(), stop=stop, on_end=screen.close,
         )  # fmt: skip
-        viewer = Viewer(pipeline, screen, cast(Window, window), recorder, tmp_path, None, told.append)
+        viewer = Viewer(pipeline, screen, cast(Window, window), recorder, tmp_path, paced, told.append)
         pipeline.start()
         try:
             viewer.run()
@@ -102,6 +103,13 @@ def script(*keys: str, pause: int = 5) -> Iterator[str | int | None]:
     yield pause
 
 
+def endless() -> Iterator[str | int | None]:
+    """No key for a long time."""
+    for _ in range(1000):
+        time.sleep(0.005)
+        yield None
+
+
 def grey(image: Any) -> set[int]:
     """The values in the part of a picture that nothing is drawn on."""
     return set(np.unique(image[:10]).tolist())
@@ -114,8 +122,10 @@ def test_quitting(watch: Callable[..., Session], key: str) -> None:
     assert session.window.full_screen == 0, "nothing is done behind it"
 
 
-def test_the_end_of_the_video_is_no_quitting(watch: Callable[..., Session]) -> None:
-    session = watch(iter([None] * 10_000), count=12)
+@pytest.mark.parametrize("paced", [False, True])
+def test_the_end_of_the_video_is_no_quitting(watch: Callable[..., Session], paced: bool) -> None:
+    """And comes behind its last picture."""
+    session = watch(endless(), count=12, paced=paced)
     assert not session.viewer.quit
     assert {value for image in session.window.shown for value in grey(image)} == set(range(12))
 
@@ -126,6 +136,22 @@ def test_space_pauses(watch: Callable[..., Session]) -> None:
     paused = [image for image in session.window.shown if len(np.unique(image)) > 1]  # which it says on the picture
     assert paused
     assert len({value for image in paused for value in grey(image)}) == 1
+
+
+def test_a_pause_at_the_end_of_the_video_lasts(watch: Callable[..., Session]) -> None:
+    def press() -> Iterator[str | int | None]:
+        yield 11
+        yield " "
+        for _ in range(100):  # long after the last picture is there
+            time.sleep(0.005)
+            yield None
+        yield " "
+        yield from endless()
+
+    session = watch(press(), count=12)
+    assert not session.viewer.quit
+    assert {value for image in session.window.shown for value in grey(image)} == set(range(12))
+    assert len(session.window.shown) > 12, "that it is paused was shown"
 
 
 def test_a_second_space_goes_on(watch: Callable[..., Session]) -> None:

@@ -117,6 +117,7 @@ class _CameraLink:
 
     duration = None
     pixel_aspect = Fraction(1)
+    colours = None
 
     def __init__(self, capture: Capture, name: str, wanted: Settings) -> None:
         self._capture = capture

@@ -258,6 +258,8 @@ class Decoder:
         try:
             with self._converting:
                 bgr = np.asarray(self._reformatter.reformat(frame, width, height, "bgr24").to_ndarray(), np.uint8)
+            if frame.format.name == "bgr24":  # the decoder's own, from which it goes on; this one may be drawn on
+                bgr = bgr.copy()
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(f"{self.name}: its pictures cannot be converted: {_why(error)}") from None
         orientation = orientation_of(frame)

@@ -17,6 +17,7 @@ from ssdcam.detections import Image
 from ssdcam.errors import SourceError
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.source import Source
+from ssdcam.media.yuv import Colours
 
 # How often, in seconds, whoever waits looks whether it is to stop.
 _LOOK = 0.1
@@ -38,6 +39,7 @@ class Link(Protocol):
         rate: nominal frames a second, or None.
         duration: seconds, of a stream that has an end, or None.
         pixel_aspect: width of a pixel as shown over its height.
+        colours: how its pictures make their colours, or None; see :class:`~ssdcam.media.sources.source.Source`.
         remarks: what a user should know about it, a line each.
     """
 
@@ -47,6 +49,8 @@ class Link(Protocol):
     def duration(self) -> float | None: ...  # noqa: D102
     @property
     def pixel_aspect(self) -> Fraction: ...  # noqa: D102
+    @property
+    def colours(self) -> Colours | None: ...  # noqa: D102
     @property
     def remarks(self) -> tuple[str, ...]: ...  # noqa: D102
 
@@ -68,6 +72,7 @@ class _Opened:
     rate: Fraction | None
     duration: float | None
     pixel_aspect: Fraction
+    colours: Colours | None
     remarks: tuple[str, ...]
 
 
@@ -125,7 +130,8 @@ class LiveSource(Source):
             self._closing.set()  # the thread ends by itself, nobody has to wait for it
             raise
         self.width, self.height = opened.width, opened.height
-        self.rate, self.duration, self.pixel_aspect = opened.rate, opened.duration, opened.pixel_aspect
+        self.rate, self.duration = opened.rate, opened.duration
+        self.pixel_aspect, self.colours = opened.pixel_aspect, opened.colours
         for line in opened.remarks:
             self._on_event(f"{name}: {line}")
 
@@ -186,7 +192,7 @@ class LiveSource(Source):
         link, image = self._open()
         try:
             size = image.shape[1], image.shape[0]
-            self._put(_Opened(*size, link.rate, link.duration, link.pixel_aspect, link.remarks))
+            self._put(_Opened(*size, link.rate, link.duration, link.pixel_aspect, link.colours, link.remarks))
             first = captured = time.monotonic()
             pts, index = 0.0, 0
             while not self._closing.is_set():

@@ -23,7 +23,7 @@ class MirroredSource(Source):
         self.name, self.live = source.name, source.live
         self.width, self.height, self.rate = source.width, source.height, source.rate
         self.frame_count, self.duration = source.frame_count, source.duration
-        self.pixel_aspect = source.pixel_aspect
+        self.pixel_aspect, self.colours = source.pixel_aspect, source.colours
 
     def read(self) -> Frame | None:
         """The next frame; None at the end.

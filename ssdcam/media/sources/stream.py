@@ -85,7 +85,8 @@ class _StreamLink:
         # Decoding several frames at once would hold each of them back for that many.
         self._decoder = Decoder(url, name, threads="SLICE", timeout=timeouts, options=_OPTIONS)
         decoder = self._decoder
-        self.rate, self.duration, self.pixel_aspect = decoder.rate, decoder.duration, decoder.pixel_aspect
+        self.rate, self.duration = decoder.rate, decoder.duration
+        self.pixel_aspect, self.colours = decoder.pixel_aspect, decoder.colours
         self._paced = self.duration is not None or decoder.container.format.name in _SEGMENTED
         self._pacer = Pacer(closing)
         self._shown = position if self.duration is not None else None

@@ -458,3 +458,15 @@ def test_close_may_come_early_and_twice(tmp_path):
     source.close()
     source.close()
     assert source.read() is None
+
+
+def test_what_is_drawn_stays_out_of_the_decoder(tmp_path):
+    """A codec of screen recordings, whose decoder gives BGR and makes the next picture from the last one."""
+    path = make_video(tmp_path / "x.flv", range(10), codec="flashsv", pixels="bgr24")
+    with FileSource(path) as source:
+        clean = [frame.image.copy() for frame in iter(source.read, None)]
+    with FileSource(path) as source:
+        for expected in clean:
+            frame = source.read()
+            np.testing.assert_array_equal(frame.image, expected)
+            frame.image[20:40] = 0
