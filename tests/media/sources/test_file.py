@@ -462,7 +462,7 @@ def test_close_may_come_early_and_twice(tmp_path):
 
 def test_what_is_drawn_stays_out_of_the_decoder(tmp_path):
     """A codec of screen recordings, whose decoder gives BGR and makes the next picture from the last one."""
-    path = make_video(tmp_path / "x.flv", range(10), codec="flashsv", pixels="bgr24")
+    path = make_video(tmp_path / "x.flv", range(10), codec="flashsv", pixels="bgr24", size=(128, 96))
     with FileSource(path) as source:
         clean = [frame.image.copy() for frame in iter(source.read, None)]
     with FileSource(path) as source:
