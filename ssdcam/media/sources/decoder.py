@@ -8,6 +8,7 @@ and a stream that does not open does not say why.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from threading import Lock
@@ -64,7 +65,8 @@ class Decoder:
         name: for messages.
         threads: ``AUTO`` decodes several frames at once, ``SLICE`` only parts of one, which is slower but holds no
             frame back.
-        timeout: seconds to wait for an answer when opening, and for each packet; None waits for ever.
+        timeout: seconds to wait for an answer when opening, and for each packet and picture, for the first one three
+            times as long, as it may begin with a key frame; None waits for ever.
         options: FFmpeg's own.
         persistent: go on behind damage in the container, as is right for files; a broken connection stays broken.
 
@@ -94,6 +96,7 @@ class Decoder:
     ) -> None:
         self.name = name
         self._retries = _DEMUX_RETRIES if persistent else 0
+        self._patience = None if timeout is None else timeout[1]
         try:
             self.container = open_to_read(url, timeout=timeout, options=dict(options or {}))
         except (av.error.FFmpegError, ValueError) as error:
@@ -175,10 +178,15 @@ class Decoder:
         self._decoded: Iterator[av.VideoFrame] = self._decode()
         self._next: av.VideoFrame | None = None
 
-    def _packets(self) -> Iterator[Packet]:
+    def _packets(self) -> Iterator[Packet | None]:
+        """The stream's packets, with None for those of others."""
         for left in reversed(range(self._retries + 1)):
             try:
-                for packet in self.container.demux(self.stream):
+                # FFmpeg waits for packets of any stream: where only sound still comes, nobody would notice.
+                for packet in self.container.demux(*([self.stream] if self._patience is None else [])):
+                    if packet.stream.index != self.stream.index:
+                        yield None
+                        continue
                     self.landed = packet.pos if self.landed is None else self.landed
                     self._clock.set(packet)
                     yield packet
@@ -192,19 +200,28 @@ class Decoder:
                 return
 
     def _decode(self) -> Iterator[av.VideoFrame]:
+        last = time.monotonic()
         for packet in self._packets():
-            # Edit lists hide packets that are only there to decode others; an empty packet drains the decoder.
-            self.packets += bool(packet.size) and not packet.is_discard
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                self.failed += bool(packet.size)
-                continue
-            for frame in frames:
-                self.frames += 1
-                if packet.size:
-                    self.settled = frame.pts
+            for frame in [] if packet is None else self._frames_of(packet):
                 yield frame
+                last = time.monotonic()
+            silent = time.monotonic() - last
+            if self._patience is not None and silent > self._patience * (1 if self.frames else 3):
+                raise SourceError(f"{self.name}: no picture in it could be decoded for {silent:.0f} s")
+
+    def _frames_of(self, packet: Packet) -> Iterator[av.VideoFrame]:
+        # Edit lists hide packets that are only there to decode others; an empty packet drains the decoder.
+        self.packets += bool(packet.size) and not packet.is_discard
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            self.failed += bool(packet.size)
+            return
+        for frame in frames:
+            self.frames += 1
+            if packet.size:
+                self.settled = frame.pts
+            yield frame
 
     def peek(self) -> av.VideoFrame | None:
         """The frame that ``read`` gives next."""

@@ -302,6 +302,35 @@ def test_a_server_that_falls_silent_is_lost(falls_silent):
         take_until(source, lambda: False)
 
 
+class OnlyDamage(FallsSilent):
+    """So many pictures, then some seconds of what is none."""
+
+    def do_GET(self):
+        super().do_GET()
+        for _ in range(300):
+            self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: 500\r\n\r\n%s\r\n" % bytes(500))
+            if self.server.ended.wait(0.05):
+                return
+
+
+@pytest.mark.parametrize("pictures", [PICTURES, 0])
+def test_pictures_that_cannot_be_decoded_are_a_loss(pictures, monkeypatch):
+    """Also where they are so from the beginning, and packets keep coming."""
+    monkeypatch.setitem(globals(), "PICTURES", pictures)
+    with ThreadingHTTPServer(("127.0.0.1", 0), OnlyDamage) as server:
+        server.over, server.ended = threading.Event(), threading.Event()
+        server.over.set()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with pytest.raises(SourceError, match=r"no picture in it could be decoded for \d s"):  # noqa: PT012
+                url = f"http://127.0.0.1:{server.server_port}/"
+                with StreamSource(url, reconnect=None, open_timeout=GUARD, read_timeout=1.0) as source:
+                    take_until(source, lambda: False)
+        finally:
+            server.ended.set()
+            server.shutdown()
+
+
 def test_a_stop_interrupts_a_read_that_would_last(falls_silent):
     stop = threading.Event()
     source = StreamSource(falls_silent, stop=stop, reconnect=None, **PATIENT)
