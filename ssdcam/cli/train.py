@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,9 +15,12 @@ import click
 
 from ssdcam.cli import console, loading, options, progress, stopping, train_setup
 from ssdcam.cli.train_options import TrainOptions, training
-from ssdcam.errors import WrongUsageError
-from ssdcam.files import exists
+from ssdcam.errors import TrainingError, WrongUsageError
+from ssdcam.files import exists, lock, writing
 from ssdcam.notes import note
+
+_CLAIM = ".ssdcam-claimed"  # in RUN_DIR, while a run is at work there
+_STOPPING = "stopping: the step under way is finished, and all is saved; a second time ends the run at once, without"
 
 
 @click.command("train")
@@ -37,8 +42,10 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
     share = find_share()
     if share.rank == 0:
         new = [path for path in (told.output, *told.output.parents) if not exists(path)]
-        click.get_current_context().call_on_close(lambda: _remove_empty(new))
+        context = click.get_current_context()
+        context.call_on_close(lambda: _remove_empty(new))
         _check_folder(told.output, told.resume)
+        context.call_on_close(_claim(told.output))
     else:
         console.set_verbosity(-1)
 
@@ -50,7 +57,7 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
     from ssdcam.training.data import PhotoStore, join
     from ssdcam.training.hooks import Hooks
     from ssdcam.training.memory import keep_memory
-    from ssdcam.training.scoring import scorer
+    from ssdcam.training.scoring import digest_of, scorer
     from ssdcam.training.teacher import Teacher
     from ssdcam.training.trainer import Trainer
 
@@ -64,10 +71,12 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
     datasets = [loading.open_part(path, told.split) for path in data]
     labels = train_setup.labels_to_learn(told, datasets)
     console.tell_problems([line for dataset in datasets for line in dataset.problems])
+    photos = join(datasets, labels)
+    if not told.teacher:
+        train_setup.check_objects(photos, labels)
     evaluated = train_setup.validation(data, told, labels) if share.rank == 0 else []
     start = train_setup.start(labels, told, datasets, data)
     settings = train_setup.settings(start.spec, told, place)
-    photos = join(datasets, labels)
     train_setup.check_batch(told.batch, len(photos))
     train_setup.check_memory(start.spec, settings, share.world)
     with progress.bar("reading photos", len(photos)) as advance:
@@ -95,7 +104,8 @@ def command(data: tuple[Path, ...], **given: Any) -> None:
         evaluate = None
         if evaluated:
             evaluate = scorer(evaluated, place, told.metric, stop=stop, warn=miss("left out of the evaluation"))
-        hooks = Hooks(evaluate, show, stop, miss("another photo stands in for it"))
+        scored = f"{told.metric} {digest_of(evaluated)}"
+        hooks = Hooks(evaluate, show, stop, miss("another photo stands in for it"), scored)
         if settings.batch_norm:
             note("measuring how large values become, for batch normalisation")
         trainer = Trainer(start, store, settings, told.output, hooks, share, teacher)
@@ -115,13 +125,35 @@ def _check_folder(folder: Path, resume: bool) -> None:
     """Make it, unless a run that is not meant to go on is in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        used = any(folder.iterdir())
+        used = any(path.name != _CLAIM for path in folder.iterdir())
     except OSError as error:
         raise WrongUsageError(f"{folder}: {error.strerror}") from error
     if used and not resume:
         raise WrongUsageError(
             f"{folder} is not empty: go on with the run in it with --resume, or choose another with -o"
         )
+
+
+def _claim(folder: Path) -> Callable[[], None]:
+    """Keep other runs out of a folder; returns what lets them in again, as the end of the process does.
+
+    Raises:
+        WrongUsageError: another run is at work there.
+        TrainingError: the folder cannot be written to.
+    """
+    path = folder / _CLAIM
+    with writing(path, TrainingError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    if not lock(descriptor):
+        os.close(descriptor)
+        raise WrongUsageError(f"{folder}: another run is at work there: choose another folder with -o")
+
+    def leave() -> None:
+        with suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+    return leave
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
@@ -135,6 +167,8 @@ def _remove_empty(folders: Sequence[Path]) -> None:
 def _stopping(received: list[int]) -> Iterator[None]:
     """Hear what stops a run between two steps, so that all is saved; the second time it ends the run at once.
 
+    After Ctrl-C it is said that it was heard: a step may take long.
+
     Args:
         received: where such signals are put. At the end the first has its usual effect.
     """
@@ -144,6 +178,8 @@ def _stopping(received: list[int]) -> Iterator[None]:
         if received:
             usual[signum](signum, frame)
         received.append(signum)
+        if signum == signal.SIGINT:  # said by a thread, as what this breaks into may be writing a line itself
+            start_new_thread(note, (_STOPPING,))
 
     for heard in stopping.HEARD:
         usual[heard] = signal.signal(heard, hear)

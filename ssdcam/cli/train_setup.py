@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ssdcam.cli.train_options import TrainOptions
     from ssdcam.datasets import Dataset
     from ssdcam.ssd.spec import ModelSpec
+    from ssdcam.training.data import Photo
     from ssdcam.training.settings import Settings
 
 # Learning rates that do where none is given: of a network that has been trained before, and of one that has not.
@@ -28,6 +29,7 @@ _LEARNING_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
 
 _USUAL_BATCH = 64
 _MANY_WORKERS = 32
+_NAMED = 5  # classes, in a line about all of them
 
 _MOST_OF_MEMORY = 0.75  # of all there is; the rest is for photos, weights and other programs
 
@@ -87,6 +89,17 @@ def check_batch(batch: int, photos: int) -> None:
     """
     if batch > max(photos, _USUAL_BATCH):
         raise WrongUsageError(f"--batch {batch} is too large for {photos} photos: pass {max(photos, 1)} at most")
+
+
+def check_objects(photos: Sequence[Photo], labels: Sequence[str]) -> None:
+    """Refuse to learn from photos without an object.
+
+    Raises:
+        DatasetError: not one shows what is to be learnt: annotations are empty, missing or of no use.
+    """
+    if not any(len(photo.class_ids) for photo in photos):
+        names = ", ".join(map(repr, labels[:_NAMED])) + (", ..." if len(labels) > _NAMED else "")
+        raise DatasetError(f"the data shows no object of what is to be learnt ({names}): look at its annotations")
 
 
 def check_memory(spec: ModelSpec, settings: Settings, processes: int) -> None:
@@ -167,10 +180,11 @@ def start(labels: tuple[str, ...], told: TrainOptions, datasets: Sequence[Datase
     )
     if told.boxes:
         spec = with_boxes(spec, told.boxes)
+    function = spec.score_function
     if told.classification:
-        spec = replace(spec, score_function="softmax" if told.classification == "softmax" else "sigmoid")
+        function = "softmax" if told.classification == "softmax" else "sigmoid"
     # Nothing reads a background column beside sigmoids, so a network that learns has none.
-    spec = replace(spec, background=spec.score_function == "softmax")
+    spec = replace(spec, score_function=function, background=function == "softmax")
     sets = (f"{path.resolve().name} ({len(s.samples)} photos)" for path, s in zip(data, datasets, strict=True))
     provenance = {"source": "trained by ssdcam train", "data": ", ".join(sets), "command": shlex.join(sys.argv[1:])}
     if old:

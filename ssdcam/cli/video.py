@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -177,6 +178,7 @@ def _moves(path: Path) -> bool:
 
 
 _BEGUN_ANEW = "; --resume begins it anew and leaves alone what is done"
+_END = 2**16  # bytes of a video, at either end, that tell it from others of its size
 
 
 def _stopped(job: VideoJob | None, done: Sequence[VideoJob], records: bool) -> str:
@@ -210,6 +212,18 @@ def _digest(options: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(chosen, default=str, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _made_of(video: Path, comment: str) -> str:
+    """The comment of an output: what stands for the options, and for the video by its size and its two ends."""
+    digest = hashlib.sha256()
+    with suppress(OSError), video.open("rb") as file:  # whether it can be read is told when it is used
+        size = file.seek(0, os.SEEK_END)
+        digest.update(b"%d" % size)
+        for place in (0, max(0, size - _END)):
+            file.seek(place)
+            digest.update(file.read(_END))
+    return f"{comment} input {digest.hexdigest()[:16]}"
+
+
 def _tell_of_cut_off(jobs: Sequence[VideoJob]) -> None:
     """Say which outputs an earlier run was killed at, before a new one begins from the start."""
     for job in jobs:
@@ -219,19 +233,20 @@ def _tell_of_cut_off(jobs: Sequence[VideoJob]) -> None:
 
 
 def _unfinished(jobs: Sequence[VideoJob], comment: str, yes: bool) -> list[VideoJob]:
-    """The jobs that no earlier run finished with the same options.
+    """The jobs that no earlier run finished, of the same video with the same options.
 
     Raises:
-        WrongUsageError: one was finished with others, and the user does not say that it may be replaced.
+        WrongUsageError: one was finished otherwise, and the user does not say that it may be replaced.
     """
     finished = [job for job in jobs if job.finished]
-    other = [job for job in finished if not job.made_with(comment)]
+    other = [job for job in finished if not job.made_with(_made_of(job.path, comment))]
     for job in other:
         if not yes:
             raise WrongUsageError(
-                f"{job.target}: was not made with these options: -y makes it anew, or name another folder as -o"
+                f"{job.target}: was not made of this video with these options: -y makes it anew, or name another folder"
+                " as -o"
             )
-        console.log.warning("%s: was not made with these options and is made anew", job.target)
+        console.log.warning("%s: was not made of this video with these options, and is made anew", job.target)
     return [job for job in jobs if job not in finished or job in other]
 
 
@@ -355,7 +370,7 @@ class _Run:
             audio_from=path if self.audio else None,
             start=zero,
             end=None if self.end is None else source.end_time,
-            comment=self.comment,
+            comment=_made_of(path, self.comment),
             warn=console.log.warning,
         )
         return writer, zero

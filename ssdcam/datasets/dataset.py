@@ -105,7 +105,12 @@ def open_dataset(
     class_ids = dict(zip(part.labels, match_labels(part.labels, names), strict=True))
     foreign: dict[str, list[str]] = {}
     samples = []
+    seen: set[tuple[str, Path]] = set()
     for photo in part.photos:
+        if (photo.id, photo.path) in seen:
+            troubles.add(f"{photo.path}: is named more than once, and counted once")
+            continue
+        seen.add((photo.id, photo.path))
         if pictures and not is_file(photo.path):
             troubles.add(f"{photo.path}: no such picture", photos=1)
             continue

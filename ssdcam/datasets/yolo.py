@@ -205,6 +205,8 @@ def _objects(
 
 def _object(line: str, names: Sequence[str], size: tuple[int, int], place: str) -> RawObject:
     words = line.split()
+    if len(words) == 6:  # proposals have a score, which no outline can be taken for
+        words.pop()
     if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
         raise ValueError(f"holds {len(words)} values, not class, cx, cy, width and height, nor class and outline")
     try:

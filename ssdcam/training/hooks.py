@@ -33,11 +33,13 @@ class Hooks:
         evaluate: the mAP of a checkpoint, or None if it was told to stop before its end; in place of a function, None
             evaluates nothing, and the newest checkpoint counts as the best.
         progress: called after every step.
-        stop: asked before every step whether to save and return after it.
+        stop: asked before every step whether to save and return, which several processes do after it.
         warn: told once of each photo that cannot be read any more.
+        scored: what the evaluation is of: values that are scored otherwise are not compared.
     """
 
     evaluate: Evaluate | None = None
     progress: Callable[[Progress], None] = lambda progress: None
     stop: Callable[[], bool] = lambda: False
     warn: Callable[[str], None] = lambda problem: None
+    scored: str = ""

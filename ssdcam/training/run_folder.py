@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     trouble = None
     for path in (folder / STATE, folder / PREVIOUS):
         try:
+            _check_whole(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
             continue
@@ -55,6 +57,13 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     if trouble:
         raise trouble
     return None
+
+
+def _check_whole(path: Path) -> None:
+    """What torch does not look at: the checksums in its files."""
+    with ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise BadZipFile(f"{damaged} in it is damaged")
 
 
 def save_weights(path: Path, checkpoint: Checkpoint, *, half: bool) -> None:

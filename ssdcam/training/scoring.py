@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import isnan
+
+import numpy as np
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.datasets.dataset import Dataset, Sample
@@ -18,6 +21,18 @@ from ssdcam.training.hooks import Evaluate
 
 _LEAST_SCORE = 0.01  # VOC's and COCO's own figures take every detection that could count
 _BATCH = 16
+
+
+def digest_of(datasets: Sequence[Dataset]) -> str:
+    """Tells what is to be found from other photos, objects or classes, wherever they lie."""
+    digest = hashlib.sha256()
+    for dataset in datasets:
+        digest.update(repr(dataset.labels).encode("utf-8", "surrogateescape"))
+        for sample in dataset.samples:
+            digest.update(sample.id.encode("utf-8", "surrogateescape"))
+            for part in (sample.boxes, sample.class_ids, sample.difficult):
+                digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()[:16]
 
 
 def scorer(

@@ -17,6 +17,7 @@ from ssdcam.checkpoints.checkpoint import Checkpoint, spec_to_json
 from ssdcam.cpu import usable_threads
 from ssdcam.detection.torch_engine import Normalise, find_device, load_network
 from ssdcam.errors import TrainingError
+from ssdcam.notes import note
 from ssdcam.ssd.default_boxes import default_boxes
 from ssdcam.training import run_folder
 from ssdcam.training.batches import Batch, batches
@@ -136,6 +137,9 @@ class Trainer:
         if self._device.type == "cuda" and state["cuda_rng"] is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self._device)
         self.step, self.best = state["step"], state["best"]
+        if self.best is not None and state.get("scored", self._hooks.scored) != self._hooks.scored:
+            note("the best mAP so far is of other photos or another metric, and no longer counts")
+            self.best = None
         self._sums = np.array(state["sums"])
         self._due = state.get("due", False)
         return True
@@ -189,8 +193,12 @@ class Trainer:
             if self._due and not self._end_epoch(log):
                 return False
             for batch in ahead:
+                stop = self._hooks.stop()
+                if stop and self._share.world == 1:  # several have to agree, which they do with a step
+                    self.save()
+                    break
                 self._tell(batch.problems)
-                loss, stopped = self.train_step(model, batch, stop=self._hooks.stop())
+                loss, stopped = self.train_step(model, batch, stop=stop)
                 now = time.monotonic()
                 rate = (self.step - first) * self.settings.batch / (now - began)
                 self._due = self.step % self._epoch_steps == 0
@@ -307,6 +315,7 @@ class Trainer:
             "due": self._due,
             "photos": self._photos,
             "teacher": self._teacher is not None,
+            "scored": self._hooks.scored,
         }
         run_folder.save_state(self._folder, state)
 

@@ -56,6 +56,16 @@ def write_empty_voc(folder: Path) -> None:
     cv2.imwrite(str(folder / "JPEGImages/x.jpg"), pictures.noise(60, 80, 1))
 
 
+def write_unlabelled_yolo(folder: Path) -> None:
+    """Photos with empty annotations, and names of classes."""
+    for part in ("images/train", "labels/train"):
+        (folder / part).mkdir(parents=True)
+    (folder / "classes.txt").write_text("disc\nsquare\n")
+    for name in "ab":
+        cv2.imwrite(str(folder / f"images/train/{name}.png"), pictures.noise(60, 80, 1))
+        (folder / f"labels/train/{name}.txt").touch()
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
@@ -64,6 +74,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "other.txt").write_text("unicorn\n")
     (folder / "twice.txt").write_text("disc\nsquare\ndisc\n")
     write_empty_voc(folder / "empty")
+    write_unlabelled_yolo(folder / "yolo")
     return folder
 
 
@@ -151,7 +162,8 @@ def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
         out, err = finish(process)
     finally:
         process.kill()
-    assert (process.returncode, out, err) == (130, "", "")
+    assert (process.returncode, out) == (130, "")
+    assert one_line(err).startswith("note: stopping: the step under way is finished, and all is saved; a second time")
     rows = len(read_log(part / "log.csv"))
     assert rows < 60
     uninterrupted = run(*arguments, "-o", whole, command=INSTALLED)
@@ -164,6 +176,36 @@ def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
     columns = ("step", "loss", "lr")
     logs = [[[row[c] for c in columns] for row in read_log(folder / "log.csv")] for folder in (whole, part)]
     assert logs[0] == logs[1]
+
+
+def test_softmax_scores_from_a_start_without_a_background(data: Path, tmp_path: Path) -> None:
+    """As the embedded detector is."""
+    out = tmp_path / "run"
+    done = run("train", data, "-o", out, *QUICK, "--epochs", 1, "--loss", "softmax", command=INSTALLED)
+    assert (done.returncode, done.stderr) == (0, "")
+    spec = load_checkpoint(out / "best.safetensors").spec
+    assert (spec.score_function, spec.background, spec.labels) == ("softmax", True, LABELS)
+
+
+def test_a_folder_in_which_a_run_is_at_work(data: Path, model: Path, tmp_path: Path) -> None:
+    arguments = ["train", data, "-m", model, *QUICK, "--epochs", 1000, "-o", tmp_path / "run", "--resume"]
+    process = start(*arguments, command=INSTALLED)
+    try:
+        wait_until(lambda: (tmp_path / "run/log.csv").exists(), process)
+        done = run(*arguments, command=INSTALLED)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert one_line(done.stderr).endswith("run: another run is at work there: choose another folder with -o")
+    finally:
+        process.kill()
+        finish(process)
+    stopped = run(*arguments[:-1], command=INSTALLED)
+    assert stopped.returncode == 2
+    assert "is not empty" in stopped.stderr
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/.ssdcam-claimed").touch()  # of a run that was killed before it left anything
+    done = run("train", data, "-m", model, *QUICK, "--epochs", 1, "-o", tmp_path / "new", command=INSTALLED)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (tmp_path / "new/.ssdcam-claimed").exists()
 
 
 def test_ctrl_c_before_the_first_step_ends_the_run_at_once(data: Path, tmp_path: Path) -> None:
@@ -220,6 +262,7 @@ def test_a_terminal_that_is_closed_saves_and_the_run_goes_on(data: Path, tmp_pat
         (("{data}", "-m", "{model}", "--no-augment", "--mosaic", "0.5"), "--mosaic"),
         (("{data}", "-m", "{model}", "--split", "test"), "no part 'test'"),
         (("{empty}", "-m", "{model}"), "the data shows no object: there is nothing to learn"),
+        (("{unlabelled}", "-m", "{model}"), "no object of what is to be learnt ('disc', 'square'): look at its annot"),
         (("{data}", "-m", "{model}", "--precision", "fp16", "--device", "cpu"), "needs a CUDA device"),
     ],
 )
@@ -234,7 +277,7 @@ def test_complaints(
 ) -> None:
     """In this process: importing torch eight times would take longer than all the rest."""
     monkeypatch.setattr(console.log, "propagate", True)
-    given = [a.format(data=data, model=model, empty=data / "empty") for a in arguments]
+    given = [a.format(data=data, model=model, empty=data / "empty", unlabelled=data / "yolo") for a in arguments]
     (tmp_path / "ours").mkdir()
     assert command_line.run(["train", *given, "-o", str(tmp_path / "ours" / "runs" / "first")]) in (1, 2)
     assert complaint in one_line(caplog.text)

@@ -691,15 +691,31 @@ def test_resume_notices_other_options(tmp_path: Path, clip: Path, suffix: str) -
     for changed in (("--end", "0.6"), (), *((*half, *other) for other in others)):
         done = run(*command, *changed)
         assert (done.returncode, done.stdout) == (2, "")
-        assert f"{out}: was not made with these options" in one_line(done.stderr)
+        assert f"{out}: was not made of this video with these options" in one_line(done.stderr)
     assert run(*command, *half, "--batch", "2").stdout == "1 of 1 already done\n"
     assert out.read_bytes() == before
 
     done = run(*command, "--end", "0.6", "-y")
     assert done.returncode == 0
-    assert f"{out}: was not made with these options" in one_line(done.stderr)
+    assert f"{out}: was not made of this video with these options" in one_line(done.stderr)
     assert len(clips.frame_times(out)) == 18
     assert run(*command, "--end", "0.6").stdout == "1 of 1 already done\n"
+
+
+def test_resume_notices_another_video_of_that_name(tmp_path: Path, clip: Path) -> None:
+    """One that was copied, or touched, is the same."""
+    source, out = tmp_path / "in.mp4", tmp_path / "out" / "in.mp4"
+    shutil.copy(clip, source)
+    command = ("video", source, "-o", f"{out.parent}/", "--resume")
+    assert run(*command).returncode == 0
+    shutil.copy(clip, source)
+    assert run(*command).stdout == "1 of 1 already done\n"
+    make_video(source, range(7))
+    done = run(*command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{out}: was not made of this video with these options" in one_line(done.stderr)
+    assert run(*command, "-y").returncode == 0
+    assert len(clips.frame_times(out)) == 7
 
 
 def test_resume_notices_another_model(tmp_path: Path, clip: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -235,6 +236,31 @@ class TestYolo:
         made.write(root / "labels/val/d.txt", "0 .25 .25 .5 .25 .5 .75\n")
         assert by_name(open_dataset(root, "val"))["d"].boxes.tolist() == [[20, 16, 40, 48]]
 
+    def test_a_score_behind_the_box_is_left_out(self, tmp_path: Path) -> None:
+        """Proposals have one, which people correct and train on."""
+        root = made.yolo(tmp_path)
+        path = next(iter(sorted((root / "labels/train").glob("*.txt"))))
+        path.write_text("0 0.5 0.5 0.25 0.5 0.7800\n")
+        scored = open_dataset(root, "train")
+        path.write_text("0 0.5 0.5 0.25 0.5\n")
+        plain = open_dataset(root, "train")
+        assert scored.problems == plain.problems == ()
+        for one, other in zip(scored.samples, plain.samples, strict=True):
+            np.testing.assert_array_equal(one.boxes, other.boxes)
+
+    def test_a_gif_is_a_picture(self, tmp_path: Path) -> None:
+        root = made.yolo(tmp_path)
+        before = open_dataset(root, "train")
+        first = before.samples[0].path
+        image = read_picture(before.samples[0])
+        assert cv2.imwrite(str(first.with_suffix(".gif")), image)
+        first.unlink()
+        after = open_dataset(root, "train")
+        assert after.problems == ()
+        assert {sample.path.suffix for sample in after.samples} >= {".gif"}
+        [gif] = [sample for sample in after.samples if sample.path.suffix == ".gif"]
+        assert (gif.height, gif.width) == image.shape[:2] == read_picture(gif).shape[:2]
+
     def test_undivided(self, tmp_path: Path) -> None:
         root = made.yolo_lists(tmp_path)
         for split in SPLITS:
@@ -269,6 +295,25 @@ class TestYolo:
         made.write(root / "data.yaml", text)
         with pytest.raises(DatasetError, match=r"data\.yaml"):
             open_dataset(root, "val")
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco"])
+def test_what_is_named_twice_counts_once(tmp_path: Path, kind: str) -> None:
+    root = getattr(made, kind)(tmp_path)
+    before = open_dataset(root, "train")
+    if kind == "voc":
+        names = root / "ImageSets/Main/train.txt"
+        first = names.read_text().split()[0]
+        names.write_text(f"{names.read_text()}{first}\n")
+    else:
+        (path,) = root.rglob("*train*.json")
+        whole = json.loads(path.read_text())
+        whole["images"].append(whole["images"][0])
+        path.write_text(json.dumps(whole))
+    after = open_dataset(root, "train")
+    assert [sample.id for sample in after.samples] == [sample.id for sample in before.samples]
+    [problem] = after.problems
+    assert problem == f"{before.samples[0].path}: is named more than once, and counted once"
 
 
 def test_no_data_set(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from fractions import Fraction, field
 from threading import Event
 from typing import Any
 
@@ -43,6 +44,7 @@ class ListedSource:
     gate: Callable[[int], None] = lambda index: None
     given: int = 0
     shape: tuple[int, int] = (24, 32)
+    pixel_aspect: Fraction = Fraction(1)
 
     def read(self) -> Frame | None:
         if self.given == self.count:

@@ -1,4 +1,5 @@
 import io
+import itertools
 import os
 import random
 import signal
@@ -131,6 +132,42 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, photos):
     (tmp_path / run_folder.PREVIOUS).write_bytes(b"nonsense")
     with pytest.raises(TrainingError, match="cannot be read"):
         run_folder.load_state(tmp_path)
+
+
+def test_damage_that_torch_does_not_see_is_told(tmp_path):
+    run_folder.save_state(tmp_path, {"step": 1, "weights": torch.arange(1000.0)})
+    run_folder.save_state(tmp_path, {"step": 2, "weights": torch.arange(1000.0)})
+    newest = tmp_path / run_folder.STATE
+    data = bytearray(newest.read_bytes())
+    place = data.index(torch.arange(500.0, 600.0).numpy().tobytes())
+    data[place : place + 100] = bytes(100)
+    newest.write_bytes(data)
+    assert torch.load(newest, weights_only=True)["step"] == 2
+    assert run_folder.load_state(tmp_path)["step"] == 1
+    (tmp_path / run_folder.PREVIOUS).unlink()
+    with pytest.raises(TrainingError, match=r"resume\.pt: cannot be read: .* in it is damaged"):
+        run_folder.load_state(tmp_path)
+
+
+def test_a_best_that_was_scored_otherwise_does_not_count(tmp_path, photos):
+    settings = quick(loss=LossFigures("focal"), epochs=2)
+    scores = iter([0.9, 0.3, 0.4])
+
+    def hooks(scored, stops):
+        return Hooks(lambda checkpoint: next(scores), stop=lambda: next(stops), scored=scored)
+
+    first = trained(tmp_path, photos, settings, hooks("voc07", iter([False] * 3 + [True])))
+    assert (first.step, first.best) == (3, 0.9)
+    best = (tmp_path / "best.safetensors").read_bytes()
+    state = (tmp_path / run_folder.STATE).read_bytes()
+    same = Trainer(tiny(), photos, settings, tmp_path, hooks("voc07", iter(())))
+    assert same.resume()
+    assert same.best == 0.9
+    second = trained(tmp_path, photos, settings, hooks("coco", itertools.repeat(False)))
+    assert second.best == 0.3
+    assert (tmp_path / "best.safetensors").read_bytes() != best
+    (tmp_path / run_folder.STATE).write_bytes(state)
+    assert trained(tmp_path, photos, settings, hooks("voc07", itertools.repeat(False))).best == 0.9
 
 
 def test_whatever_damage_a_state_has_is_told(tmp_path):
