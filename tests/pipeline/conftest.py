@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from fractions import Fraction, field
+from dataclasses import dataclass, field
+from fractions import Fraction
 from threading import Event
 from typing import Any
 
