@@ -21,7 +21,7 @@ from ssdcam.errors import SourceError
 from ssdcam.media.av import Packet, av, open_to_read, reason
 from ssdcam.media.clock import PictureClock, first_video, rate_of
 from ssdcam.media.sources.decoded import DecodedPicture, can_be_resized, colours_of
-from ssdcam.media.sources.orientation import orientation_of
+from ssdcam.media.sources.orientation import Orientation, orientation_of
 
 # After damage some demuxers find their way again when asked once more.
 _DEMUX_RETRIES = 8
@@ -106,6 +106,7 @@ class Decoder:
             self.stream = self._video_stream(threads)
             self._unit = self.stream.time_base or Fraction(1, av.time_base)
             self._reformatter, self._converting = av.video.reformatter.VideoReformatter(), Lock()
+            self._orientations: dict[int, Orientation | None] = {}
             self._start()
             first = self.peek()
             if first is None:
@@ -167,7 +168,7 @@ class Decoder:
         aspect = self.stream.sample_aspect_ratio or self.stream.codec_context.sample_aspect_ratio or Fraction(1)
         if not 1 / _WIDEST_PIXEL <= aspect <= _WIDEST_PIXEL:
             return Fraction(1)
-        orientation = orientation_of(first)
+        orientation = self._orientation(first)
         return 1 / aspect if orientation and orientation.swaps_sides else aspect
 
     def _start(self) -> None:
@@ -263,7 +264,7 @@ class Decoder:
         """
         if not can_be_resized(frame):
             return self.image(frame)
-        return DecodedPicture(frame, (self.height, self.width), self.image, orientation_of(frame))
+        return DecodedPicture(frame, (self.height, self.width), self.image, self._orientation(frame))
 
     def image(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """A frame as 8-bit BGR, upright, of the first frame's size whatever its own.
@@ -279,8 +280,18 @@ class Decoder:
                 bgr = bgr.copy()
         except (av.error.FFmpegError, ValueError) as error:
             raise SourceError(f"{self.name}: its pictures cannot be converted: {_why(error)}") from None
-        orientation = orientation_of(frame)
+        orientation = self._orientation(frame)
         return np.ascontiguousarray(bgr if orientation is None else orientation.apply(bgr))
+
+    def _orientation(self, frame: av.VideoFrame) -> Orientation | None:
+        """Looked up once for each rotation: a frame whose side data was looked at is in a ring of references.
+
+        It would be kept until Python collects rings, and hundreds of them with it.
+        """
+        rotation = frame.rotation
+        if rotation not in self._orientations:
+            self._orientations[rotation] = orientation_of(frame)
+        return self._orientations[rotation]
 
     def close(self) -> None:
         """Close the file or connection."""

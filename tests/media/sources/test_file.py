@@ -1,5 +1,6 @@
 """Video files: every frame, upright, in order, at its true time."""
 
+import gc
 import time
 from fractions import Fraction
 
@@ -470,3 +471,19 @@ def test_what_is_drawn_stays_out_of_the_decoder(tmp_path):
             frame = source.read()
             np.testing.assert_array_equal(frame.image, expected)
             frame.image[20:40] = 0
+
+
+@pytest.mark.parametrize("quarter_turns", [0, 1])
+def test_frames_go_with_their_last_reader(quarter_turns, tmp_path):
+    """Not when Python next collects rings of references: a hundred of 4K are more than a gigabyte."""
+    path = make_video(tmp_path / "x.mp4", range(200))
+    turn(path, quarter_turns)
+    gc.collect()
+    gc.disable()
+    try:
+        with FileSource(path) as source:
+            for _ in range(150):
+                source.read().to_draw_on()
+            assert 0 < sum(type(thing) is av.VideoFrame for thing in gc.get_objects()) < 20
+    finally:
+        gc.enable()
