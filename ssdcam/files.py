@@ -135,3 +135,26 @@ def lock(descriptor: int, *, shared: bool = False) -> bool:
     except OSError:
         pass
     return True
+
+
+def take(marker: Path) -> int:
+    """Make a file that marks what a process works on, and lock it; whoever removes it does so before it is closed.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        BlockingIOError: it is another process'.
+        OSError: it cannot be made.
+    """
+    while True:
+        descriptor = os.open(marker, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if not lock(descriptor):
+                raise BlockingIOError
+            if exists(marker) and os.path.samestat(os.fstat(descriptor), marker.stat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its run came to its end between our opening and locking it

@@ -18,7 +18,7 @@ HEARD = [n for n in STOPPERS if n in (signal.SIGINT, signal.SIGTERM) or signal.g
 # How long a stop that was dropped waits to come again, in seconds: until what dropped it has come to its end.
 _AGAIN = 0.01
 
-_PATIENCE = 0.1  # seconds that take less by far
+_PATIENCE = 0.1  # seconds; raising a stop takes less by far, as does ending the run for whoever caught it at the end
 
 
 class Stopped(KeyboardInterrupt):

@@ -16,7 +16,7 @@ import click
 from ssdcam.cli import console, loading, options, progress, stopping, train_setup
 from ssdcam.cli.train_options import TrainOptions, training
 from ssdcam.errors import TrainingError, WrongUsageError
-from ssdcam.files import exists, lock, writing
+from ssdcam.files import exists, take
 from ssdcam.notes import note
 
 _CLAIM = ".ssdcam-claimed"  # in RUN_DIR, while a run is at work there
@@ -142,11 +142,12 @@ def _claim(folder: Path) -> Callable[[], None]:
         TrainingError: the folder cannot be written to.
     """
     path = folder / _CLAIM
-    with writing(path, TrainingError):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    if not lock(descriptor):
-        os.close(descriptor)
-        raise WrongUsageError(f"{folder}: another run is at work there: choose another folder with -o")
+    try:
+        descriptor = take(path)
+    except BlockingIOError:
+        raise WrongUsageError(f"{folder}: another run is at work there: choose another folder with -o") from None
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be written: {error.strerror}") from error
 
     def leave() -> None:
         with suppress(OSError):

@@ -21,7 +21,9 @@ try:
     import cv2  # noqa: F401, I001  # before PyAV
     import av
 except ImportError as error:
-    raise stop_within(error) or UnavailableError(f"video files need opencv-python and av (PyAV): {error}") from error
+    if stop := stop_within(error):
+        raise stop from None
+    raise UnavailableError(f"video files need opencv-python and av (PyAV): {error}") from error
 
 __all__ = ["Packet", "av", "open_encoder", "open_to_read", "reason"]
 

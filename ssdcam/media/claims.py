@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from ssdcam.errors import VideoError
-from ssdcam.files import exists, lock
+from ssdcam.files import exists, lock, take
 
 
 def marker_of(target: Path) -> Path:
@@ -57,7 +57,7 @@ class Claim:
         self._marker = marker_of(target)
         try:
             self._marker.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = _take(self._marker)
+            self._descriptor = take(self._marker)
         except BlockingIOError:
             raise VideoError(f"{target}: is being written by another run") from None
         except OSError as error:
@@ -76,18 +76,3 @@ class Claim:
             self._marker.unlink(missing_ok=True)
         if sys.platform != "win32":  # the lock goes last: nobody may take a mark that is about to be removed
             os.close(self._descriptor)
-
-
-def _take(marker: Path) -> int:
-    """The descriptor of a mark that is ours now; a BlockingIOError if it is another's."""
-    while True:
-        descriptor = os.open(marker, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            if not lock(descriptor):
-                raise BlockingIOError
-            if exists(marker) and os.path.samestat(os.fstat(descriptor), marker.stat()):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # its run came to its end between our opening and locking it

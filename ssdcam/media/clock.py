@@ -17,7 +17,9 @@ from typing import cast
 
 from ssdcam.media.av import Packet, av
 
-_FALLBACK_RATE = Fraction(25)  # frames a second, where none is stated
+FALLBACK_RATE = Fraction(25)
+"""Frames a second where none is stated, as in raw streams."""
+
 _FASTEST = 10_000  # frames a second that are believed
 
 # A clock that goes back further, in seconds, was set: times of decoding rise from packet to packet, also where pictures
@@ -89,7 +91,7 @@ class PictureClock:
         self._anywhere = starts_anywhere(container)
         self.leap = float(_LEAP) if self._anywhere else math.inf
         self._unit = Fraction(stream.time_base or Fraction(1, av.time_base))
-        self._frame = 1 / (rate_of(stream) or _FALLBACK_RATE)
+        self._frame = 1 / (rate_of(stream) or FALLBACK_RATE)
         self._shift = 0  # ticks
         self._last: Fraction | None = None  # seconds, as stored
 
@@ -166,10 +168,9 @@ class SoundClock:
 
     def _mark(self, packet: Packet, at: int) -> bool:
         stored = packet.dts if packet.dts is not None else packet.pts
-        if stored is None or (self._marks and at <= self._marks[-1].at):
-            self._clock.set(packet)
-            return False
         self._clock.set(packet)
+        if stored is None or (self._marks and at <= self._marks[-1].at):
+            return False
         unit, time = packet.time_base, packet.dts if packet.dts is not None else packet.pts
         self._marks.append(_Mark(at, stored * unit, (time or 0) * unit, self._clock.joints))
         return True

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
 from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av, open_to_read
-from ssdcam.media.clock import PictureClock, origin
+from ssdcam.media.clock import FALLBACK_RATE, PictureClock, origin
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.decoder import Decoder
 from ssdcam.media.sources.source import Source
@@ -22,9 +21,6 @@ _SEEK_FROM = 2.0
 
 # How long before the start to land, in seconds, one try after the other.
 _LEADS = (0.5, 5.0, 50.0)
-
-# Raw streams state neither times nor rate.
-_FALLBACK_RATE = Fraction(25)
 
 # AVI keeps no time of showing, so frames that are decoded in another order come with times in slight disorder. A clock
 # that goes back further than ``_DISORDER``, in seconds, was set; one that goes back less is moved on by ``_TICK``.
@@ -168,7 +164,7 @@ class FileSource(Source):
             raise SourceError(f"{self.name}: damaged: {_frames(failed)} could not be decoded")
 
     def _timed(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        step = float(1 / (self.rate or _FALLBACK_RATE))
+        step = float(1 / (self.rate or FALLBACK_RATE))
         last, shift = -math.inf, 0.0
         for frame in self._all():
             if frame.pts is None:

@@ -313,6 +313,11 @@ class OnlyDamage(FallsSilent):
                 return
 
 
+def watch(url):
+    with StreamSource(url, reconnect=None, open_timeout=GUARD, read_timeout=1.0) as source:
+        take_until(source, lambda: False)
+
+
 @pytest.mark.parametrize("pictures", [PICTURES, 0])
 def test_pictures_that_cannot_be_decoded_are_a_loss(pictures, monkeypatch):
     """Also where they are so from the beginning, and packets keep coming."""
@@ -322,10 +327,8 @@ def test_pictures_that_cannot_be_decoded_are_a_loss(pictures, monkeypatch):
         server.over.set()
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            with pytest.raises(SourceError, match=r"no picture in it could be decoded for \d s"):  # noqa: PT012
-                url = f"http://127.0.0.1:{server.server_port}/"
-                with StreamSource(url, reconnect=None, open_timeout=GUARD, read_timeout=1.0) as source:
-                    take_until(source, lambda: False)
+            with pytest.raises(SourceError, match=r"no picture in it could be decoded for \d s"):
+                watch(f"http://127.0.0.1:{server.server_port}/")
         finally:
             server.ended.set()
             server.shutdown()
