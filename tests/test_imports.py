@@ -139,7 +139,16 @@ def run(script: str) -> set[str]:
     return set(done.stdout.rpartition("MODULES")[2].split())
 
 
-IN_TORCH = ("torch_engine", "cuda_graphs", "cuda_kernels", "fusing", "nvrtc", "pixel_network", "winograd")
+IN_TORCH = (
+    "torch_engine",
+    "cuda_graphs",
+    "cuda_kernels",
+    "fusing",
+    "nvrtc",
+    "pixel_network",
+    "quantise_backbone",
+    "winograd",
+)
 
 # Engines other than torch, and whoever only reads records, do without it.
 WITHOUT_TORCH = [

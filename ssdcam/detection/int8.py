@@ -50,6 +50,7 @@ def quantised(
     calibration: Calibration | None,
     spec: ModelSpec,
     make: Callable[[], Made],
+    to_int8: Callable[[Made, NDArray[np.uint8]], Made],
     outputs: Callable[[Made, NDArray[np.uint8]], Iterator[tuple[Floats, Floats]]],
     embedded: Callable[[], Ready | None] | None = None,
 ) -> Ready:
@@ -61,6 +62,7 @@ def quantised(
         calibration: the pictures; None takes those of last time.
         spec: what the network is of.
         make: makes the network in float.
+        to_int8: makes it one in int8, by pictures ``(N, H, W, 3)``.
         outputs: runs a network on pictures ``(N, H, W, 3)``: the locations and raw scores of each.
         embedded: gives what is taken where there were none last time, if there is such a thing.
 
@@ -92,7 +94,7 @@ def quantised(
         with _quiet_nncf():
             pass  # it is there: that is better known before a network is made
         plain = make()
-        made: Made = quantise(plain, batch)
+        made = to_int8(plain, batch)
         if not calibration.only_if_needed:
             seen_by = (_seen(outputs(each, pictures_to_compare(batch)), spec) for each in (plain, made))
             _tell_loss(form.engine, compare(*seen_by))
@@ -137,28 +139,41 @@ def quantise(
         UnavailableError: NNCF is not installed.
     """
     is_onnx = hasattr(model, "graph")
+    name = model.graph.input[0].name if is_onnx else model.inputs[0].any_name
+
+    def given(place: int) -> dict[str, NDArray[Any]]:
+        picture = batch[place : place + 1]
+        return {name: to_input(picture) if to_input else picture}
+
+    made = quantise_by(model, len(batch), given)
+    if not is_onnx:
+        darkest, lightest = (np.full_like(batch[:1], value) for value in (0, 255))
+        _hold_all_pixels(made, *(to_input(each) if to_input else each for each in (darkest, lightest)))
+    return made
+
+
+def quantise_by(model: Any, count: int, given: Callable[[int], dict[str, NDArray[Any]]]) -> Any:
+    """A network of any inputs with 8-bit weights and activations.
+
+    Args:
+        model: as of :func:`quantise`.
+        count: how many examples there are, at least 1.
+        given: the inputs of each of them, by their names.
+
+    Raises:
+        UnavailableError: NNCF is not installed.
+    """
     with _quiet_nncf() as nncf:
-        name = model.graph.input[0].name if is_onnx else model.inputs[0].any_name
-
-        def given(place: int) -> dict[str, NDArray[Any]]:
-            picture = batch[place : place + 1]
-            return {name: to_input(picture) if to_input else picture}
-
-        pictures = nncf.Dataset(range(len(batch)), given)
-        made = nncf.quantize(
+        return nncf.quantize(
             model,
-            pictures,
+            nncf.Dataset(range(count), given),
             preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(batch),
+            subset_size=count,
             fast_bias_correction=True,
             # Weights take 7 of the 8 bits, depthwise ones aside: on CPUs without VNNI, sums of two products do not fit
             # into 16 otherwise, and what is exported may come to run on such a one.
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
         )
-    if not is_onnx:
-        darkest, lightest = (np.full_like(batch[:1], value) for value in (0, 255))
-        _hold_all_pixels(made, *(to_input(each) if to_input else each for each in (darkest, lightest)))
-    return made
 
 
 def _hold_all_pixels(model: Any, darkest: NDArray[Any], lightest: NDArray[Any]) -> None:

@@ -22,7 +22,7 @@ from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.detection.checksums import read_checked, write_checked
 from ssdcam.detection.devices import cuda_may_be_there, device_kind, device_number
 from ssdcam.detection.engines import ENGINES
-from ssdcam.detection.int8 import Calibration, quantised
+from ssdcam.detection.int8 import Calibration, quantise, quantised
 from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.prepared import Form, Ready, check_boxes, digest, prepared
 from ssdcam.errors import UnavailableError
@@ -196,7 +196,7 @@ def _prepared(
         return prepared(form, name, lambda: to_onnx(checkpoint, half=half))
     # For any version of ONNX Runtime: an update is no reason to ask for pictures again.
     name = digest(checkpoint, _FORMAT)
-    return quantised(form, name, calibration, checkpoint.spec, make=in_float, outputs=outputs)
+    return quantised(form, name, calibration, checkpoint.spec, make=in_float, to_int8=quantise, outputs=outputs)
 
 
 def _write(model: onnx.ModelProto, path: Path) -> None:

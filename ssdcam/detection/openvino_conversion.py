@@ -36,11 +36,10 @@ def convert(checkpoint: Checkpoint, *, by_winograd: bool = False) -> openvino.Mo
     network: torch.nn.Module = PixelNetwork(checkpoint)
     if by_winograd:
         network = fusing.by_winograd(network)
-    shape = [1, *checkpoint.spec.input_size, 3]
-    return from_torch(network, torch.zeros(shape, dtype=torch.uint8), shape)
+    return from_torch(network, torch.zeros(1, *checkpoint.spec.input_size, 3, dtype=torch.uint8))
 
 
-def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[int]) -> openvino.Model:
+def from_torch(network: torch.nn.Module, *examples: torch.Tensor, shape: Sequence[int] | None = None) -> openvino.Model:
     """Trace a network; by OpenVINO's frontend itself, whose usual wrapper reports to its makers.
 
     Weights are constants as they stand: the frontend leaves those of depthwise convolutions behind an operator that
@@ -48,9 +47,9 @@ def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[
     OpenVINO has no 8-bit convolution for.
 
     Args:
-        network: has one input.
-        example: of it.
-        shape: of the inputs to come; -1 is any.
+        network: in evaluation mode.
+        examples: of its inputs.
+        shape: of the inputs to come, -1 is any; as the examples' if not given.
     """
     import warnings
 
@@ -62,13 +61,13 @@ def from_torch(network: torch.nn.Module, example: torch.Tensor, shape: Sequence[
 
     def converted() -> openvino.Model:
         with _one_at_a_time, torch.inference_mode():  # torch traces one network at a time
-            decoded = decoder(network, example_input=example)  # nothing else holds it while it is read
+            decoded = decoder(network, example_input=examples)  # nothing else holds it while it is read
             return frontend.convert(frontend.load(decoded))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sizes become constants, as they should
         model: openvino.Model = _beside(converted)
-    model.reshape(list(shape))
+    model.reshape({place: list(shape or example.shape) for place, example in enumerate(examples)})
     passes = import_quietly("openvino.passes")
     manager = passes.Manager()
     manager.register_pass(passes.ConstantFolding())

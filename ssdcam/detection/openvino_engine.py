@@ -14,6 +14,7 @@ import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,17 +30,18 @@ from ssdcam.checkpoints.resolve import embedded_folder
 from ssdcam.cpu import computes_int8
 from ssdcam.detection.checksums import check_marked, mark, read_checked, write_checked
 from ssdcam.detection.engines import ENGINES
-from ssdcam.detection.int8 import Calibration, quantised
+from ssdcam.detection.int8 import Calibration, quantise, quantise_by, quantised
+from ssdcam.detection.int8_backbone import Int8Backbone, Weights, load_source, suits
 from ssdcam.detection.large_convolutions import takes_fewer_products
 from ssdcam.detection.no_reports import import_quietly
-from ssdcam.detection.openvino_conversion import convert
+from ssdcam.detection.openvino_conversion import convert, from_torch
 from ssdcam.detection.prepared import Form, check_boxes, digest, prepared, tell_not_kept, tell_preparing
-from ssdcam.errors import UnavailableError
+from ssdcam.errors import UnavailableError, WrongUsageError
 from ssdcam.files import is_file
 from ssdcam.notes import note
 from ssdcam.ssd import host
 from ssdcam.ssd.default_boxes import default_boxes
-from ssdcam.ssd.spec import Selection
+from ssdcam.ssd.spec import ModelSpec, Selection
 
 if TYPE_CHECKING:
     import openvino
@@ -50,6 +52,9 @@ Floats = NDArray[np.float32]
 _ENGINE = "openvino"
 _TYPES: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}  # OpenVINO's names
 _FORMAT = 5  # of what is kept; a new one when openvino_conversion, pixel_network or quantise changes
+_BACKBONE = ".backbone"  # what else is kept of a network whose first convolutions are computed apart
+_WITH_BACKBONE = (_BACKBONE, ".bin", ".xml")
+_OWN_BACKBONE = "backbone1"  # of such networks; another number when int8_backbone or quantise_backbone changes
 _FEWER_PRODUCTS = "winograd1"  # of such networks; another number when winograd, fusing or large_convolutions changes
 
 _one_at_a_time = threading.Lock()  # `cache` may call a function twice when two threads ask at once
@@ -66,11 +71,13 @@ class _Network:
         path: the file in the cache that it is in, or would be, beside which what is compiled of it is kept; None where
             nothing can be.
         embedded: whether it came with a detector, so that there is no such file.
+        backbone: of its first convolutions, which are computed apart, where it is only what is behind them.
     """
 
     model: openvino.Model
-    path: Path | None
+    path: Path | None = None
     embedded: bool = False
+    backbone: Weights | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +107,7 @@ class _Running:
 
     def __init__(self, plan: _Plan, batch: NDArray[np.uint8], locations: Floats, raw_scores: Floats) -> None:
         self.requests: list[openvino.InferRequest] = []
+        self.before: list[Future[None]] = []  # what is to be done until all requests are started
         self._plan = plan
         self._batch = batch
         self._outputs = locations, raw_scores
@@ -115,6 +123,9 @@ class _Running:
         if _forked.is_set():  # the threads that it waits for are the parent's
             _keep_for_good(self.requests)
             return
+        while self.before:
+            self.before[-1].result()
+            self.before.pop()
         while self.requests:
             self.requests[-1].wait()
             self._plan.idle.append(self.requests.pop())
@@ -175,6 +186,7 @@ class OpenVinoEngine:
     def _start(self, precision: Precision, network: _Network) -> None:
         check_boxes(len(self._defaults), network.model.outputs[0].shape[1])
         self.precision, self._network = precision, network
+        self._backbone = Int8Backbone(network.backbone, self._threads) if network.backbone else None
         self._settings: dict[str, Any] = {}
         if precision != "int8":  # what integers do not suit is computed in what OpenVINO prefers
             self._settings["INFERENCE_PRECISION_HINT"] = _TYPES[precision]
@@ -210,17 +222,18 @@ class OpenVinoEngine:
         for place in range(len(batch)):
             request = plan.request()
             one = slice(place, place + 1)
-            self._bind(request, batch[one], locations[one], raw_scores[one])
-            request.start_async()
+            # It reads and writes our memory: nothing is copied on the way.
+            for output, array in enumerate((locations[one], raw_scores[one])):
+                request.set_output_tensor(output, self._tensor(array, shared_memory=True))
+            if self._backbone is None:
+                request.set_input_tensor(self._tensor(batch[one], shared_memory=True))
+                request.start_async()
+            else:
+                maps = [tensor.data[0] for tensor in request.input_tensors]
+                alone = len(batch) == 1
+                running.before += self._backbone.start(batch[place], maps, request.start_async, alone=alone)
             running.requests.append(request)
         return running
-
-    def _bind(self, request: openvino.InferRequest, *arrays: NDArray[Any]) -> None:
-        """Let a request read and write our memory: nothing is copied on the way."""
-        pixels, locations, raw_scores = (self._tensor(array, shared_memory=True) for array in arrays)
-        request.set_input_tensor(pixels)
-        request.set_output_tensor(0, locations)
-        request.set_output_tensor(1, raw_scores)
 
     def _plan(self, hint: str) -> _Plan:
         """One plan for single pictures, another for the same weights for batches; each made when it is first wanted."""
@@ -336,25 +349,84 @@ def _prepared(checkpoint: Checkpoint, name: str, precision: Precision, calibrati
     def in_float(*, by_winograd: bool = False) -> _Network:
         version = importlib.metadata.version("openvino").replace(".", "_")
         kept_as = f"{name}-{version}-{_FEWER_PRODUCTS}" if by_winograd else f"{name}-{version}"
-        return prepared(form, kept_as, lambda: convert(checkpoint, by_winograd=by_winograd))
+        return prepared(form, kept_as, lambda: _Network(convert(checkpoint, by_winograd=by_winograd)))
 
-    if precision == "int8":  # for any version of OpenVINO: an update is no reason to ask for pictures again
+    def in_integers(calibration: Calibration | None) -> _Network:
+        def to_int8(plain: _Network, pictures: NDArray[np.uint8]) -> _Network:
+            return _Network(quantise(plain.model, pictures))
+
         return quantised(
             form,
             name,
             calibration,
             checkpoint.spec,
-            make=lambda: in_float().model,
+            make=in_float,
+            to_int8=to_int8,
             outputs=_outputs,
             embedded=lambda: _embedded_int8(name),
         )
+
+    def with_own_backbone() -> _Network:
+        def kept_without() -> _Network | None:
+            with suppress(WrongUsageError):  # there are no ranges
+                return in_integers(None) if calibration is None else None
+            return None
+
+        return quantised(
+            _form(_WITH_BACKBONE),
+            f"{name}-{_OWN_BACKBONE}",
+            calibration,
+            checkpoint.spec,
+            make=in_float,
+            to_int8=lambda _, pictures: _behind_own_backbone(checkpoint, pictures),
+            outputs=_outputs,
+            embedded=kept_without,
+        )
+
+    # Ranges are for any version of OpenVINO: an update is no reason to ask for pictures again.
+    if precision == "int8":
+        return with_own_backbone() if _has_own_backbone(checkpoint.spec, calibration) else in_integers(calibration)
     return in_float(by_winograd=takes_fewer_products(checkpoint.spec, precision))
 
 
-def _outputs(model: openvino.Model, pictures: NDArray[np.uint8]) -> Iterator[tuple[Floats, Floats]]:
-    compiled = openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": _TYPES["fp32"]})
-    for place in range(len(pictures)):
-        found = compiled(pictures[place : place + 1])
+def _has_own_backbone(spec: ModelSpec, calibration: Calibration | None) -> bool:
+    if not suits(spec):
+        return False
+    try:
+        load_source()
+    except UnavailableError as error:
+        if calibration is not None:
+            note(f"{_ENGINE}: {error}: in int8, this network takes half as long again as it would")
+        return False
+    return True
+
+
+def _behind_own_backbone(checkpoint: Checkpoint, pictures: NDArray[np.uint8]) -> _Network:
+    """A network in int8, of which OpenVINO computes what is behind the backbone."""
+    import torch
+
+    from ssdcam.detection.pixel_network import PixelNetwork
+    from ssdcam.detection.quantise_backbone import NetworkBehind, quantised_backbone
+
+    network = PixelNetwork(checkpoint)
+    weights = quantised_backbone(network, pictures)
+    examples = [torch.zeros(1, *shape, dtype=torch.uint8) for shape in weights.kept_shapes]
+    model = from_torch(NetworkBehind(network, weights), *examples)
+    backbone = Int8Backbone(weights)
+    names = [each.any_name for each in model.inputs]
+
+    def given(place: int) -> dict[str, NDArray[np.uint8]]:
+        return {name: levels[None] for name, levels in zip(names, backbone.infer(pictures[place]), strict=True)}
+
+    return _Network(quantise_by(model, len(pictures), given), backbone=weights)
+
+
+def _outputs(network: _Network, pictures: NDArray[np.uint8]) -> Iterator[tuple[Floats, Floats]]:
+    compiled = openvino_core().compile_model(network.model, "CPU", {"INFERENCE_PRECISION_HINT": _TYPES["fp32"]})
+    backbone = Int8Backbone(network.backbone) if network.backbone else None
+    for picture in pictures:
+        given = backbone.infer(picture) if backbone else [picture]
+        found = compiled([each[None] for each in given])
         yield found[0][0], found[1][0]
 
 
@@ -378,17 +450,20 @@ def _embedded_int8(name: str) -> _Network | None:
     return _Network(model, _form().folder / f"{name}-{which:08x}.xml", embedded=True)
 
 
-def _form() -> Form[openvino.Model, _Network]:
-    def read(kept: openvino.Model | Path) -> _Network:
+def _form(suffixes: tuple[str, ...] = (".bin", ".xml")) -> Form[_Network, _Network]:
+    def read(kept: _Network | Path) -> _Network:
         if not isinstance(kept, Path):
-            return _Network(kept, None)
+            return kept
         if not any(kept.parent.glob(f"{kept.stem}.*.blob")):  # which is checked itself, and run
             check_marked(kept, kept.with_suffix(".bin"))
-        return _Network(openvino_core().read_model(kept), kept)
+        backbone = Weights.read(kept.with_suffix(_BACKBONE)) if _BACKBONE in suffixes else None
+        return _Network(openvino_core().read_model(kept), kept, backbone=backbone)
 
-    return Form(_ENGINE, (".bin", ".xml"), _write, read)
+    return Form(_ENGINE, suffixes, _write, read)
 
 
-def _write(model: openvino.Model, path: Path) -> None:
-    import_quietly("openvino").save_model(model, path, compress_to_fp16=False)
+def _write(network: _Network, path: Path) -> None:
+    if network.backbone:
+        network.backbone.write(path.with_suffix(_BACKBONE))
+    import_quietly("openvino").save_model(network.model, path, compress_to_fp16=False)
     mark(path, path.with_suffix(".bin"))

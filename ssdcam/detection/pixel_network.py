@@ -42,6 +42,10 @@ class PixelNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 ``(B, H, W, 3)``, BGR, to locations and raw scores, as :class:`ssdcam.ssd.network.SSD` has them."""
-        rows = (pixels.flatten(2).to(torch.float32) - self.mean) * self.scale
-        outputs: tuple[Tensor, Tensor] = self.network(rows.view(pixels.shape).permute(0, 3, 1, 2))
+        outputs: tuple[Tensor, Tensor] = self.network(self.normalised(pixels))
         return outputs
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """What the network itself takes, ``(B, 3, H, W)``, channels-last in memory."""
+        rows = (pixels.flatten(2).to(torch.float32) - self.mean) * self.scale
+        return rows.view(pixels.shape).permute(0, 3, 1, 2)

@@ -55,7 +55,7 @@ def _quantise(network: DecodedSSD, opset: int | None, pictures: NDArray[np.uint8
 
 def _convert(module: torch.nn.Module, spec: ModelSpec) -> Any:
     height, width = spec.input_size
-    model = from_torch(module, torch.zeros(2, 3, height, width), [-1, 3, height, width])
+    model = from_torch(module, torch.zeros(2, 3, height, width), shape=[-1, 3, height, width])
     _name(model.inputs, "images")
     return model
 

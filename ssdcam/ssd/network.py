@@ -78,7 +78,10 @@ class SSD(nn.Module):
             Locations ``(B, N, 4)``, ``dx, dy, dw, dh`` of each default box, and its raw scores ``(B, N, columns)``, in
             the order of :func:`ssdcam.ssd.default_boxes.default_boxes`.
         """
-        maps = self.backbone(images)
+        return self.predict(self.backbone(images))
+
+    def predict(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """What :meth:`forward` gives, from the backbone's maps."""
         return _predict(self.loc, maps, 4), _predict(self.conf, maps, self.num_columns)
 
 

@@ -16,7 +16,7 @@ import pytest
 import ssdcam
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.cli import console
-from ssdcam.detection import int8, onnxruntime_engine, openvino_conversion
+from ssdcam.detection import int8, onnxruntime_engine, openvino_conversion, openvino_engine
 from ssdcam.detection.detector import calibration_batch
 from ssdcam.detection.engine import Engine
 from ssdcam.detection.engines import ENGINES
@@ -101,7 +101,7 @@ def test_from_pictures_once_and_without_them_from_then_on(name, home, tiny_check
         assert np.abs(ours - theirs).mean() < 0.15 * theirs.std()  # of the same network
 
     # Neither NNCF nor torch has anything to do any more, with the same pictures or without.
-    monkeypatch.setattr(int8, "quantise", None)
+    monkeypatch.setattr(int8, "quantise_by", None)
     for calibration in (None, Calibration(batch), Calibration(batch[:1], only_if_needed=True)):
         for ours, theirs in zip(start(name, tiny_checkpoint, calibration).infer(batch[:3]), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -215,6 +215,7 @@ def test_what_it_loses_is_told(name, home, tiny_checkpoint, batch, monkeypatch):
     """Of the same network nothing is said; of one that sees all else, how much it differs."""
     negative = {name: -array if array.ndim == 4 else array for name, array in tiny_checkpoint.weights.items()}
     convert = onnxruntime_engine.to_onnx if name == "onnxruntime" else openvino_conversion.convert
+    engine = {"openvino": openvino_engine, "onnxruntime": onnxruntime_engine}[name]
     quantise = int8.quantise
     other = convert(Checkpoint(tiny_checkpoint.spec, negative))
     said: list[str] = []
@@ -224,7 +225,7 @@ def test_what_it_loses_is_told(name, home, tiny_checkpoint, batch, monkeypatch):
         (other, Calibration(batch[1:]), 1),
         (other, Calibration(batch[2:], only_if_needed=True), 1),  # of pictures that are made up it means nothing
     ):
-        monkeypatch.setattr(int8, "quantise", lambda model, batch, other=made_of: quantise(other or model, batch))
+        monkeypatch.setattr(engine, "quantise", lambda model, batch, other=made_of: quantise(other or model, batch))
         start(name, tiny_checkpoint, calibration)
         assert len(said) == told
     loss = r"in int8 the boxes of this network overlap those in fp32 by 0\.\d\d and its scores differ by 0\.\d\d: "

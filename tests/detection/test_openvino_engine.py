@@ -46,7 +46,7 @@ def test_other_devices_are_refused(tiny_checkpoint):
 def test_pooling_is_rounded_as_int8_has_it(size: int, pool: dict, rounding: str):
     network = torch.nn.MaxPool2d(**pool, ceil_mode=True)
     pixels = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 2, size, size)).astype(np.float32))
-    model = openvino_conversion.from_torch(network, pixels, [-1, 2, size, size])
+    model = openvino_conversion.from_torch(network, pixels, shape=[-1, 2, size, size])
     (node,) = (node for node in model.get_ops() if node.get_type_name() == "MaxPool")
     assert node.get_attributes()["rounding_type"] == rounding
     (found,) = openvino_engine.openvino_core().compile_model(model, "CPU")(pixels.numpy()).values()

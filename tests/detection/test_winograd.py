@@ -209,7 +209,7 @@ def test_openvino_keeps_networks_with_fewer_products_apart(
 def test_openvino_computes_the_same(height: int, products: int, convolutions: int) -> None:
     core = pytest.importorskip("openvino").Core()
     network, given = Several().eval(), a_map(height, 30)
-    model = from_torch(fusing.by_winograd(network), given, given.shape)
+    model = from_torch(fusing.by_winograd(network), given)
     kinds = [node.get_type_name() for node in model.get_ops()]
     assert (kinds.count("MatMul"), kinds.count("Convolution")) == (products, convolutions)
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -222,7 +222,7 @@ def test_openvino_computes_all_products_in_bf16() -> None:
     if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("no bf16 on this CPU")
     given = a_map(23, 30)
-    model = from_torch(fusing.by_winograd(Several().eval()), given, given.shape)
+    model = from_torch(fusing.by_winograd(Several().eval()), given)
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
     steps = [(_fact(node, "layerType"), node) for node in compiled.get_runtime_model().get_ops()]
     transforms = [_fact(node, "runtimePrecision") for kind, node in steps if kind == "MatMul"]

@@ -15,6 +15,9 @@ _VGG16 = (
     *(("conv5_1", 512), ("conv5_2", 512), ("conv5_3", 512)),
 )
 
+BASE = tuple(name for name, channels in _VGG16 if channels)
+"""VGG-16's own convolutions, conv1_1 to conv5_3."""
+
 # For each stage: channels of its 1x1 convolution; channels, kernel, stride and padding of the convolution behind it.
 Stage = tuple[int, int, int, int, int]
 _STRIDED: tuple[Stage, ...] = ((256, 512, 3, 2, 1), (128, 256, 3, 2, 1))
@@ -88,15 +91,24 @@ class VGG16(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """``(B, 3, H, W)`` normalised images to ``(B, C, H', W')`` maps, finest first."""
-        maps = []
+        return self.maps(*self.base(x))
+
+    def base(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images to what VGG-16 itself has of them: conv4_3 and conv5_3, behind their ReLUs."""
+        conv4_3 = x
         for name, _ in _VGG16:
             if name.startswith("pool"):
                 x = F.max_pool2d(x, 2, 2, ceil_mode=name == "pool3")  # 75 cells become 38, not 37
             else:
                 x = F.relu(self.get_submodule(name)(x))
             if name == "conv4_3":
-                maps.append(self.conv4_3_norm(x))
-        x = F.max_pool2d(x, 3, 1, 1)
+                conv4_3 = x
+        return conv4_3, x
+
+    def maps(self, conv4_3: Tensor, conv5_3: Tensor) -> list[Tensor]:
+        """What :meth:`base` gives to the maps."""
+        maps = [self.conv4_3_norm(conv4_3)]
+        x = F.max_pool2d(conv5_3, 3, 1, 1)
         x = F.relu(self.fc7(F.relu(self.fc6(x))))
         maps.append(x)
         for stage in range(6, 6 + len(self.stages)):

@@ -1,0 +1,73 @@
+"""C of our own, compiled at run time by the system's compiler and kept in the cache folder."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ssdcam.cache import cache_folder
+from ssdcam.detection.checksums import read_checked, write_checked
+from ssdcam.errors import UnavailableError
+from ssdcam.files import is_file
+
+FOLDER = "compiled"
+"""The folder of the cache that libraries are kept in."""
+
+_COMPILERS = ("cc", "gcc", "clang")
+
+
+def library(source: Path, *options: str) -> ctypes.CDLL:
+    """A source as a library: the one that is kept, or compiled now.
+
+    Args:
+        source: C, in one file.
+        options: of the compiler; they say which instructions it may use, so that what is kept runs on every CPU that
+            has those.
+
+    Raises:
+        UnavailableError: there is no compiler, or what it makes cannot be loaded.
+    """
+    code = source.read_bytes()
+    digest = hashlib.sha256(b"\0".join([code, *map(str.encode, options)])).hexdigest()[:16]
+    path = cache_folder() / FOLDER / f"{source.stem}-{digest}.so"
+    if is_file(path):
+        with suppress(OSError, ValueError):  # damaged, or of another system
+            read_checked(path)
+            return ctypes.CDLL(str(path))
+    with TemporaryDirectory(prefix="ssdcam-") as folder:
+        made = Path(folder, path.name)
+        _compile(source, made, *options)
+        with suppress(OSError):  # a folder that is not ours, or a full disk: it works without
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_checked(path, memoryview(made.read_bytes()))
+        return _loaded(made)
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise UnavailableError(f"{path}: what the C compiler made cannot be loaded ({error})") from error
+
+
+def _compile(source: Path, to: Path, *options: str) -> None:
+    command = shlex.split(os.environ.get("CC", "")) or list(filter(None, map(shutil.which, _COMPILERS)))[:1]
+    if not command:
+        raise UnavailableError(f"there is no C compiler (none of {', '.join(_COMPILERS)}, nor $CC)")
+    command += ["-O3", "-shared", "-fPIC", *options, "-o", str(to), str(source)]
+    try:
+        subprocess.run(  # noqa: S603  # of options of our own
+            command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+        )
+    except OSError as error:
+        raise UnavailableError(f"{command[0]}: the C compiler does not start ({error.strerror})") from error
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[0]
+        raise UnavailableError(f"{command[0]}: the C compiler does not compile {source.name} ({said})") from error

@@ -1,0 +1,266 @@
+"""VGG-16 in 8-bit integers with four ninths of the products, by ``int8_backbone.c``; without torch.
+
+OpenVINO's int8 takes all products, as fast as the instructions allow. Transformed and multiplied some dozens of windows
+at a time, which no library of convolutions and matrix products does, they take three fifths of that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import astuple, dataclass, replace
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssdcam.cpu import cpu_features, usable_threads
+from ssdcam.detection.compiling import library
+from ssdcam.ssd.spec import ModelSpec
+
+BLOCK = 64
+"""Channels that are computed together."""
+
+LINE = 12
+"""Bytes of a line of the first convolution's kernel: three pixels, and three bytes of padding."""
+
+_SOURCE = Path(__file__).with_suffix(".c")
+_INSTRUCTIONS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni")
+_ARCHITECTURES = frozenset({"ssd300-vgg16", "ssd512-vgg16"})
+_MOST_THREADS = 16  # of one picture; its coarsest map has work for no more
+_ALIGNED = 64  # bytes; vectors that lie across two lines of the cache took a third longer
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A 3x3 convolution with its ReLU, and perhaps a pool of 2x2 cells behind it.
+
+    Attributes:
+        height: of its maps, in cells.
+        width: likewise.
+        channels: of its input, a multiple of 64; 3 for the first.
+        outputs: channels of its output, a multiple of 64.
+        pooled_height: of the map behind the pool; 0 where there is none.
+        pooled_width: likewise.
+        kept: 1 where others read its map, before the pool; else 0.
+    """
+
+    height: int
+    width: int
+    channels: int
+    outputs: int
+    pooled_height: int = 0
+    pooled_width: int = 0
+    kept: int = 0
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All that is computed with.
+
+    Attributes:
+        layers: each reads the map of the one before; the last one is kept.
+        arrays: of each layer, in its order: ``to_bytes`` int16 ``(16, channels)``, factors of what windows are at the
+            points, in 1/32768; ``kernels`` int8 ``(outputs / 64, 16, channels / 4, 64, 4)`` with channels in the order
+            of :func:`packed`; ``starts`` int32 ``(outputs / 64, 16, 64)``, of sums, less 128 times the kernels' own;
+            ``scales`` float32 likewise, from sums to levels of the output; ``biases`` float32 ``(outputs,)`` in those.
+            The first layer has one point, kernels of ``3 * 12`` bytes, and no ``to_bytes``.
+        padding: uint8 ``(3,)``, the pixel around a picture.
+        steps: of the kept maps, in their order: what a level is worth.
+    """
+
+    layers: tuple[Layer, ...]
+    arrays: tuple[Mapping[str, NDArray[Any]], ...]
+    padding: NDArray[np.uint8]
+    steps: tuple[float, ...]
+
+    @property
+    def kept_shapes(self) -> list[tuple[int, int, int]]:
+        """Of the kept maps: height, width and channels."""
+        return [(layer.height, layer.width, layer.outputs) for layer in self.layers if layer.kept]
+
+    def write(self, path: Path) -> None:
+        """Write them to a file."""
+        named: dict[str, Any] = {
+            "layers": np.array([astuple(layer) for layer in self.layers], np.int32),
+            "padding": self.padding,
+            "steps": np.array(self.steps),
+        }
+        for number, arrays in enumerate(self.arrays):
+            named.update({f"{number}.{name}": array for name, array in arrays.items()})
+        with path.open("wb") as file:
+            np.savez(file, **named)
+
+    @classmethod
+    def read(cls, path: Path) -> Weights:
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            Exception: the file is damaged: one of many kinds.
+        """
+        with path.open("rb") as opened, np.load(opened) as file:  # which checks each array's CRC-32
+            layers = tuple(Layer(*map(int, row)) for row in file["layers"])
+            arrays: list[dict[str, NDArray[Any]]] = [{} for _ in layers]
+            for key in file.files:
+                number, _, name = key.partition(".")
+                if name:
+                    arrays[int(number)][name] = aligned(file[key])
+            return cls(layers, tuple(arrays), file["padding"], tuple(map(float, file["steps"])))
+
+
+class _Convolution(ctypes.Structure):
+    """As the source has it."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("height", "width", "channels", "outputs")),
+        *((name, ctypes.c_int32) for name in ("pooled_height", "pooled_width")),
+        *((name, ctypes.c_void_p) for name in ("to_bytes", "kernels", "starts", "scales", "biases", "whole")),
+    )
+
+
+class _Memory:
+    """What one picture is computed in."""
+
+    def __init__(self, layers: ctypes.Array[_Convolution], map_bytes: int, work_bytes: int, threads: int) -> None:
+        self.layers = type(layers).from_buffer_copy(layers)
+        self.maps = [aligned(np.empty(map_bytes, np.uint8)) for _ in range(2)]
+        self.pointers = (ctypes.c_void_p * 2)(*(array.ctypes.data for array in self.maps))
+        self.state = np.zeros(len(layers) + 1, np.int32)
+        self.work = np.empty((threads, work_bytes), np.uint8)
+
+
+class Int8Backbone:
+    """The convolutions, ready to run. Safe to use from several threads at once.
+
+    Args:
+        weights: of all layers.
+        threads: as many as one picture, or several, are computed by.
+
+    Raises:
+        UnavailableError: there is neither a C compiler nor what it made before.
+    """
+
+    def __init__(self, weights: Weights, threads: int | None = None) -> None:
+        self._library = load_source()
+        self._weights = replace(weights, arrays=tuple(map(_all_aligned, weights.arrays)))
+        self._threads = min(threads or usable_threads(), _MOST_THREADS)
+        self._kept = [place for place, layer in enumerate(weights.layers) if layer.kept]
+        self._layers = (_Convolution * len(weights.layers))(*map(_described, weights.layers, self._weights.arrays))
+        self._map_bytes = max(map(_written, weights.layers))
+        self._idle: list[_Memory] = []
+        self._pool = ThreadPoolExecutor(self._threads, "ssdcam-int8")
+        self._in_turn = threading.Lock()
+
+    def infer(self, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """The kept maps of a picture ``(H, W, 3)``, BGR, in levels; see :meth:`start`."""
+        maps = [np.empty(shape, np.uint8) for shape in self._weights.kept_shapes]
+        for share in self.start(np.ascontiguousarray(image), maps, lambda: None, alone=True):
+            share.result()
+        return maps
+
+    def start(
+        self, image: NDArray[np.uint8], maps: Sequence[NDArray[np.uint8]], then: Callable[[], None], *, alone: bool
+    ) -> list[Future[None]]:
+        """Start with a picture.
+
+        Args:
+            image: ``(H, W, 3)``, BGR, contiguous.
+            maps: where the kept maps are to be, each ``(H', W', outputs)``, contiguous.
+            then: is called when they are there.
+            alone: whether all threads are to compute this picture together, rather than each one of its own.
+
+        Returns:
+            What is done when all is; errors come out there.
+        """
+        try:
+            memory = self._idle.pop()
+        except IndexError:
+            work_bytes = self._library.workspace_bytes()
+            memory = _Memory(self._layers, self._map_bytes, work_bytes, self._threads)
+        memory.state[:] = 0
+        for place, array in zip(self._kept, maps, strict=True):
+            memory.layers[place].whole = array.ctypes.data
+        threads = self._threads if alone else 1
+        finished = count(1)
+
+        def share(number: int) -> None:
+            self._library.run_share(
+                memory.layers,
+                len(memory.layers),
+                image.ctypes.data,
+                self._weights.padding.ctypes.data,
+                memory.pointers,
+                memory.state.ctypes.data,
+                threads,
+                memory.work[number].ctypes.data,
+            )
+            if next(finished) == threads:
+                self._idle.append(memory)
+                then()
+
+        # Threads wait for each other: of two pictures, those of the first have to come first.
+        with self._in_turn:
+            return [self._pool.submit(share, number) for number in range(threads)]
+
+
+@cache
+def load_source() -> ctypes.CDLL:
+    """The source, compiled.
+
+    Raises:
+        UnavailableError: there is neither a C compiler nor what it made before.
+    """
+    made = library(_SOURCE, *_INSTRUCTIONS)
+    made.workspace_bytes.restype = ctypes.c_long
+    pointer = ctypes.c_void_p
+    made.run_share.argtypes = [pointer, ctypes.c_int, pointer, pointer, pointer, pointer, ctypes.c_int, pointer]
+    made.run_share.restype = None
+    return made
+
+
+def _described(layer: Layer, arrays: Mapping[str, NDArray[Any]]) -> _Convolution:
+    pooled = layer.pooled_height, layer.pooled_width
+    pointers = {name: array.ctypes.data for name, array in arrays.items()}
+    return _Convolution(layer.height, layer.width, layer.channels, layer.outputs, *pooled, **pointers)
+
+
+def _written(layer: Layer) -> int:
+    """Bytes of the map, with its border, that the next layer reads."""
+    height, width = (layer.pooled_height, layer.pooled_width) if layer.pooled_height else (layer.height, layer.width)
+    rows, columns = (2 * ((size + 1) // 2) + 2 for size in (height, width))
+    return rows * columns * layer.outputs
+
+
+def _all_aligned(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: aligned(array) for name, array in arrays.items()}
+
+
+def aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """An array, or a copy of it, that begins where a line of the CPU's cache does."""
+    if array.ctypes.data % _ALIGNED == 0:
+        return array
+    memory = np.empty(array.nbytes + _ALIGNED, np.uint8)
+    first = -memory.ctypes.data % _ALIGNED
+    made: NDArray[Any] = memory[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    made[...] = array
+    return made
+
+
+def suits(spec: ModelSpec) -> bool:
+    """Whether a network has this backbone, and this CPU computes it sooner than OpenVINO does.
+
+    Linux says which instructions a CPU has. AMX multiplies bytes faster than others transform them.
+    """
+    features = cpu_features()
+    return (
+        spec.architecture in _ARCHITECTURES
+        and platform.machine().lower() in ("x86_64", "amd64")
+        and {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"} <= features
+        and "amx_int8" not in features
+    )
