@@ -16,10 +16,8 @@ from ssdcam.detection.int8_backbone import BLOCK, LINE, Layer, Weights
 from ssdcam.detection.pixel_network import PixelNetwork
 from ssdcam.ssd.backbones.vgg import BASE, VGG16
 
-# The transforms of one dimension, of F(2, 3): of windows, and of kernels (arXiv 1509.09308, equation 7).
-_OF_WINDOWS = torch.tensor([[1.0, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+# The transform of kernels of one dimension in F(2, 3) (arXiv 1509.09308, equation 7).
 _OF_KERNELS = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-_POINTS = 16
 
 _KEPT = ("conv4_3", "conv5_3")
 _LARGEST = 127  # of a signed byte; what is unsigned in products has an offset of one more
@@ -131,10 +129,14 @@ def _at_points(given: Tensor) -> Tensor:
     """The largest size of a map ``(C, H, W)`` at each of the points of its windows, ``(16, C)``."""
     height, width = given.shape[1:]
     padded = F.pad(given, (1, 1 + width % 2, 1, 1 + height % 2))
-    windows = padded.unfold(1, 4, 2).unfold(2, 4, 2)
-    columns = torch.einsum("ia,cyxab->icyxb", _OF_WINDOWS, windows)
-    found = [torch.einsum("b,icyxb->icyx", row, columns).abs().amax((2, 3)) for row in _OF_WINDOWS]
-    return torch.stack(found, 1).flatten(0, 1)
+    found = [points.abs().amax((1, 2)) for lines in _along(padded, 1) for points in _along(lines, 2)]
+    return torch.stack(found)
+
+
+def _along(x: Tensor, dim: int) -> tuple[Tensor, ...]:
+    """The transform of windows along one dimension."""
+    a, b, c, d = x.unfold(dim, 4, 2).unbind(-1)
+    return a - c, b + c, c - b, b - d
 
 
 def _first(convolution: nn.Module, mean: Tensor, scale: Tensor, step: float) -> Arrays:
