@@ -1,3 +1,4 @@
+import errno
 import io
 import itertools
 import os
@@ -127,11 +128,37 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, photos):
     newest = tmp_path / run_folder.STATE
     newest.write_bytes(newest.read_bytes()[:100])
     assert run_folder.load_state(tmp_path)["step"] == 1
-    newest.unlink()
+    assert not newest.exists()
     assert run_folder.load_state(tmp_path)["step"] == 1
     (tmp_path / run_folder.PREVIOUS).write_bytes(b"nonsense")
     with pytest.raises(TrainingError, match="cannot be read"):
         run_folder.load_state(tmp_path)
+
+
+def test_a_damaged_state_is_told_and_never_takes_the_place_of_a_good_one(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("ssdcam.cli.console.log.propagate", True)
+    run_folder.save_state(tmp_path, {"step": 1})
+    run_folder.save_state(tmp_path, {"step": 2})
+    newest = tmp_path / run_folder.STATE
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert run_folder.load_state(tmp_path)["step"] == 1
+    [told] = caplog.messages
+    assert told.startswith(f"{newest}: cannot be read: ")
+    assert told.endswith("; the run goes on from the state before, and that file is now resume.damaged.pt")
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "write_whole", full)
+        with pytest.raises(TrainingError, match="No space left"):
+            run_folder.save_state(tmp_path, {"step": 3})
+    assert run_folder.load_state(tmp_path)["step"] == 1
+    run_folder.save_state(tmp_path, {"step": 3})
+    assert run_folder.load_state(tmp_path)["step"] == 3
+    newest.unlink()
+    assert run_folder.load_state(tmp_path)["step"] == 1
+    assert len(caplog.messages) == 1
 
 
 def test_damage_that_torch_does_not_see_is_told(tmp_path):
@@ -144,6 +171,7 @@ def test_damage_that_torch_does_not_see_is_told(tmp_path):
     newest.write_bytes(data)
     assert torch.load(newest, weights_only=True)["step"] == 2
     assert run_folder.load_state(tmp_path)["step"] == 1
+    (tmp_path / run_folder.DAMAGED).replace(newest)
     (tmp_path / run_folder.PREVIOUS).unlink()
     with pytest.raises(TrainingError, match=r"resume\.pt: cannot be read: .* in it is damaged"):
         run_folder.load_state(tmp_path)
