@@ -19,7 +19,7 @@ from ssdcam.files import exists, release, take
 from ssdcam.notes import note
 
 _CLAIM = ".ssdcam-claimed"  # in RUN_DIR, while a run is at work there
-_STOPPING = "stopping: the step under way is finished, and all is saved; a second time ends the run at once, without"
+_STOPPING = "stopping after this step, then all is saved; Ctrl-C again ends at once, without saving"
 
 
 @click.command("train")

@@ -163,7 +163,7 @@ def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
     finally:
         process.kill()
     assert (process.returncode, out) == (130, "")
-    assert one_line(err).startswith("note: stopping: the step under way is finished, and all is saved; a second time")
+    assert one_line(err).startswith("note: stopping after this step, then all is saved; Ctrl-C again ends at once")
     rows = len(read_log(part / "log.csv"))
     assert rows < 60
     uninterrupted = run(*arguments, "-o", whole, command=INSTALLED)
