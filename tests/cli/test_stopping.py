@@ -164,6 +164,14 @@ def drop():
     except BaseException:
         pass
 """,
+    "something that takes its time over it": """
+import time
+def drop():
+    try:
+        send()
+    except BaseException:
+        time.sleep(0.5)
+""",
 }
 
 
