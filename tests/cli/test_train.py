@@ -105,7 +105,7 @@ def test_train_from_a_checkpoint_and_again(data: Path, model: Path, tmp_path: Pa
 
     other = run("train", data, "-m", model, "-o", out, *QUICK, "--resume", "--lr", "0.5", command=INSTALLED)
     assert other.returncode == 1
-    assert "lr was 0.0001, not 0.5" in one_line(other.stderr)
+    assert "--lr was 0.0001, not 0.5" in one_line(other.stderr)
 
 
 @pytest.mark.slow

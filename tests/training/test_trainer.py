@@ -23,7 +23,7 @@ from ssdcam.detection.torch_engine import TorchEngine
 from ssdcam.errors import TrainingError, WrongUsageError
 from ssdcam.evaluation import evaluate, pair
 from ssdcam.training import run_folder
-from ssdcam.training.augment import Augmentation
+from ssdcam.training.augment import NOTHING, Augmentation
 from ssdcam.training.batches import batches
 from ssdcam.training.distributed import Share
 from ssdcam.training.hooks import Hooks
@@ -31,6 +31,7 @@ from ssdcam.training.log import Log, read_log
 from ssdcam.training.loss import LossFigures
 from ssdcam.training.optimizer import freeze
 from ssdcam.training.schedule import lr_factor
+from ssdcam.training.settings import Settings, differences, settings_to_json
 from ssdcam.training.teacher import Teacher
 from ssdcam.training.trainer import Trainer
 from ssdcam.training.transfer import fresh, retarget, transfer
@@ -235,9 +236,9 @@ def test_a_state_runs_no_code(tmp_path):
 def test_another_run_is_not_resumed(tmp_path, photos):
     settings = quick(loss=LossFigures("focal"), epochs=1)
     trained(tmp_path, photos, settings)
-    with pytest.raises(TrainingError, match=r"lr was 0\.001, not 0\.1"):
+    with pytest.raises(TrainingError, match=r"--lr was 0\.001, not 0\.1"):
         Trainer(tiny(), photos, replace(settings, lr=0.1), tmp_path).resume()
-    with pytest.raises(TrainingError, match=r"otherwise: epochs was 1, not 2; say what"):
+    with pytest.raises(TrainingError, match=r"otherwise: --epochs was 1, not 2; say what"):
         Trainer(tiny(), photos, replace(settings, epochs=2), tmp_path).resume()
     with pytest.raises(TrainingError, match="classes or the network changed"):
         Trainer(tiny(("x", "y")), photos, settings, tmp_path).resume()
@@ -248,6 +249,32 @@ def test_another_run_is_not_resumed(tmp_path, photos):
         Trainer(tiny(), photos, settings, tmp_path, teacher=teacher).resume()
     assert Trainer(tiny(), photos, replace(settings, workers=2, save_seconds=1), tmp_path).resume()
     assert not Trainer(tiny(), photos, settings, tmp_path / "elsewhere").resume()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ({}, {"augmentation": NOTHING}, ["--no-augment was not given"]),
+        ({"augmentation": NOTHING}, {}, ["--no-augment was given"]),
+        ({"augmentation": Augmentation(mosaic=0.5)}, {}, ["--mosaic was 0.5, not 0.0"]),
+        (
+            {"augmentation": Augmentation(mosaic=0.5)},
+            {"augmentation": NOTHING},
+            ["--no-augment was not given", "--mosaic was 0.5, not 0.0"],
+        ),
+        (
+            {"augmentation": Augmentation(mean=(1.0, 2.0, 3.0))},
+            {},
+            ["the augmentation's mean was [1.0, 2.0, 3.0], not [104.0, 117.0, 123.0]"],
+        ),
+        ({"augmentation": Augmentation(crop=False)}, {}, ["the augmentation's crop was False, not True"]),
+        ({"loss": LossFigures("focal")}, {}, ["--loss was focal, not softmax"]),
+        ({"batch_norm": True}, {"weight_decay": 0.1}, ["--weight-decay was 0.0005, not 0.1", "--batch-norm was given"]),
+        ({"workers": 1}, {"log_steps": 2}, []),
+    ],
+)
+def test_settings_that_differ_have_the_names_of_their_options(before, now, told):
+    assert differences(Settings(**now), settings_to_json(Settings(**before))) == told
 
 
 def test_states_of_other_versions(tmp_path, photos):
