@@ -29,6 +29,7 @@ from ssdcam.errors import VideoError, WrongUsageError
 from ssdcam.files import same_file
 from ssdcam.media.av import Packet, av, open_encoder, open_to_read, reason
 from ssdcam.media.containers import CODECS, Container, check_output, container_of
+from ssdcam.media.description import Chapter, Description, between, set_chapters
 from ssdcam.media.faststart import cut_to_fragments, has_fragment, make_plain
 from ssdcam.media.frame import Picture
 from ssdcam.media.planar import PlanarPicture
@@ -68,7 +69,10 @@ class VideoWriter:
         start: when the output begins, in seconds of that file's clock, as its frames have it: what is subtracted from a
             frame's time there gives ``pts`` here. Sound from before is left out.
         end: when the sound ends, on the same clock; None: it is kept to its own end.
-        comment: goes into the file as its comment, which players may show; see :func:`read_comment`.
+        description: what the file is to say about itself, as far as its container can; what it cannot is told. Chapters
+            are on the clock of ``start``. MP4 and MOV get them when they are closed.
+        comment: goes into the file as its comment, which players may show, behind the description's own; see
+            :func:`read_comment`.
         warn: is told, in a line, of what the user should know but what does not stop the video; by any thread.
 
     Attributes:
@@ -98,6 +102,7 @@ class VideoWriter:
         audio_from: Path | None = None,
         start: float = 0.0,
         end: float | None = None,
+        description: Description | None = None,
         comment: str = "",
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
@@ -134,8 +139,7 @@ class VideoWriter:
             f"file:{self._file}", "w", format=self._kind.format, container_options=dict(self._kind.options)
         )
         with self._opening():
-            if comment:
-                self._output.metadata["comment"] = comment
+            self._describe(description or Description(), comment, start)
             stream = self._output.add_stream(
                 CODECS[codec].encoder,
                 rate,
@@ -160,6 +164,29 @@ class VideoWriter:
             self._identity = _identity(self._file)
             self._header = self._file.stat().st_size
         self._looked = time.monotonic()
+
+    def _describe(self, description: Description, comment: str, start: float) -> None:
+        """Put into the output what it is to say about itself, and tell what it cannot hold."""
+        texts = dict(description.texts)
+        if comment:
+            texts["comment"] = "\n".join(filter(None, (texts.get("comment"), comment)))
+        lacking = set() if self._kind.texts is None else texts.keys() - self._kind.texts
+        if "creation_time" in lacking and "date" not in texts:
+            texts["date"] = texts["creation_time"]
+            lacking.remove("creation_time")
+        self._output.metadata.update({name: text for name, text in texts.items() if name not in lacking})
+        left_out = sorted(lacking)
+        self._chapters: list[Chapter] = []
+        if self._kind.chapters:
+            end = None if self._ends is None else Fraction(start) + Fraction(self._ends)
+            self._chapters = between(description.chapters, Fraction(start), end)
+        elif description.chapters:
+            left_out.append("chapters")
+        if left_out:
+            self._warn(f"{self.path}: {self.path.suffix} cannot hold the source's {', '.join(left_out)}")
+        # While it is in fragments, an MP4 does without: its chapters are a track, and nobody knows yet how long it is.
+        if not self._kind.fragmented:
+            set_chapters(self._output, self._chapters)
 
     def write(self, picture: NDArray[np.uint8] | Picture, pts: float) -> None:
         """Add a frame.
@@ -326,7 +353,9 @@ class VideoWriter:
 
     def _make_plain(self) -> None:
         try:
-            make_plain(self.path, self._kind.format, self._shown(self._last))
+            shown = self._shown(self._last)
+            chapters = between(self._chapters, Fraction(0), self._last * self._tick + shown)
+            make_plain(self.path, self._kind.format, shown, chapters)
         except (av.FFmpegError, OSError) as error:
             self._warn(f"{self.path}: is whole and plays, but stays in fragments: {reason(error)}")
 

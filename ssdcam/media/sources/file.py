@@ -11,6 +11,7 @@ from typing import Literal
 from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av, open_to_read
 from ssdcam.media.clock import FALLBACK_RATE, PictureClock, origin
+from ssdcam.media.description import Description, description_of
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.decoder import Decoder
 from ssdcam.media.sources.source import Source
@@ -223,14 +224,28 @@ class FileSource(Source):
         raise SourceError(f"{self.name}: damaged: {what}{' (the file is cut short)' if cut else ''}")
 
     def other_tracks(self) -> dict[str, int]:
-        """How many tracks of ``video``, ``audio`` and ``subtitle`` there are but the first video and sound.
+        """How many tracks of each kind there are but the first video and sound.
 
-        Kinds of which there are none are left out; cover pictures do not count.
+        Kinds are ``video``, ``audio``, ``subtitle``, ``timecode``, ``data`` and ``attachment``. Those of which there
+        are none are left out; cover pictures do not count, nor do chapters, which MP4 has a track for.
         """
         streams = self._decoder.container.streams
         videos = [s for s in streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        counts = {"video": len(videos) - 1, "audio": len(streams.audio) - 1, "subtitle": len(streams.subtitles)}
+        data = [s for s in streams.data if s.discard != av.stream.Discard.all]  # as FFmpeg has it for chapters
+        times = sum("timecode" in s.metadata for s in data)
+        counts = {
+            "video": len(videos) - 1,
+            "audio": len(streams.audio) - 1,
+            "subtitle": len(streams.subtitles),
+            "timecode": times,
+            "data": len(data) - times,
+            "attachment": len(streams.attachments),
+        }
         return {kind: count for kind, count in counts.items() if count > 0}
+
+    def description(self) -> Description:
+        """What the file says about itself."""
+        return description_of(self._decoder.container)
 
     def close(self) -> None:
         """Close the file."""
