@@ -50,6 +50,10 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
+class NoVideoError(SourceError):
+    """What is there is no video that can be read, or it ends before that shows; FFmpeg may have reached nothing."""
+
+
 def _why(error: Exception) -> str:
     """What went wrong, without the URL, which may hold a password."""
     return next((text for kind, text in _REASONS if isinstance(error, kind)), reason(error).lower())
@@ -81,7 +85,8 @@ class Decoder:
         landed: where in the file, in bytes, the first packet lies that was read since the last seek; None: unknown.
 
     Raises:
-        SourceError: there is no video to decode; ``str(error)`` names it and says why.
+        SourceError: there is no video to decode; ``str(error)`` names it and says why. It is a :class:`NoVideoError`
+            where FFmpeg found nothing that it knows.
     """
 
     def __init__(
@@ -101,7 +106,8 @@ class Decoder:
             self.container = open_to_read(url, timeout=timeout, options=dict(options or {}))
         except (av.error.FFmpegError, ValueError) as error:
             # The original error would show the URL, password and all, in a traceback.
-            raise SourceError(f"{name}: {_why(error)}") from None
+            kind = NoVideoError if type(error) in (av.error.InvalidDataError, av.error.OSError) else SourceError
+            raise kind(f"{name}: {_why(error)}") from None
         try:
             self.stream = self._video_stream(threads)
             self._unit = self.stream.time_base or Fraction(1, av.time_base)
