@@ -31,6 +31,7 @@ TEXTS: Mapping[str, tuple[str, ...]] = {
 
 _LONGEST = 10_000  # characters of a text; MOV has two bytes for how many bytes it takes
 _UNIT = Fraction(1, 10**6)  # of chapters' times, in seconds
+_LATEST = Fraction(10**9)  # seconds; a damaged file may claim times that FFmpeg cannot be told
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,11 @@ def between(chapters: Sequence[Chapter], start: Fraction, end: Fraction | None) 
     """
     left = []
     for chapter, *following in (chapters[number : number + 2] for number in range(len(chapters))):
-        begins = max(chapter.begins, start)
-        stops = min([chapter.ends, *(each.begins for each in following), *([] if end is None else [end])])
+        begins = max(chapter.begins - start, Fraction(0))
+        ends = [chapter.ends, *(each.begins for each in following), *([] if end is None else [end])]
+        stops = min(min(ends) - start, _LATEST)
         if begins < stops:
-            left.append(Chapter(begins - start, stops - start, chapter.title))
+            left.append(Chapter(begins, stops, chapter.title))
     return left
 
 

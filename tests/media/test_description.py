@@ -150,6 +150,15 @@ def test_chapters_are_cut_with_the_pictures(start: str, end: str | None, left: l
     assert [(each.begins, each.ends) for each in found] == [tuple(map(Fraction, each)) for each in left]
 
 
+def test_chapters_in_a_damaged_file_may_be_at_any_time(tmp_path: Path) -> None:
+    far = Fraction(2**63)
+    chapters = (Chapter(-far, Fraction(1), "a"), Chapter(Fraction(1), far, "b"), Chapter(far, 2 * far, "c"))
+    for suffix in (".mkv", ".mp4"):
+        path = tmp_path / f"out{suffix}"
+        write(path, steady(50), description=Description({}, chapters))
+        assert [each.title for each in read(path).chapters] == ["a", "b"]
+
+
 def test_chapters_within_others_follow_one_another() -> None:
     chapters = [Chapter(Fraction(a), Fraction(b), name) for a, b, name in ((0, 9, "all"), (0, 4, "a"), (3, 9, "b"))]
     found = [(each.begins, each.ends, each.title) for each in between(chapters, Fraction(0), None)]
