@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ssdcam.errors import SourceError
 from ssdcam.media.av import Packet, av, open_to_read, reason
-from ssdcam.media.clock import PictureClock, first_video, rate_of
+from ssdcam.media.clock import PictureClock, ShowingClock, first_video, rate_of
 from ssdcam.media.sources.decoded import DecodedPicture, can_be_resized, colours_of
 from ssdcam.media.sources.orientation import Orientation, orientation_of
 
@@ -62,7 +62,8 @@ def _why(error: Exception) -> str:
 class Decoder:
     """The first video stream of a file or URL; cover pictures of songs are no video.
 
-    Times are as :class:`~ssdcam.media.clock.PictureClock` gives them, also those of the frames.
+    Times are as :class:`~ssdcam.media.clock.PictureClock` gives them, also those of the frames; in AVI these are as
+    :class:`~ssdcam.media.clock.ShowingClock` gives them.
 
     Args:
         url: what FFmpeg opens.
@@ -82,6 +83,7 @@ class Decoder:
         frames: that were decoded from them.
         failed: packets and container parts that gave an error.
         settled: time of the last frame that came before the decoder was drained, in the stream's unit, or None.
+        showing: says when frames are shown.
         landed: where in the file, in bytes, the first packet lies that was read since the last seek; None: unknown.
 
     Raises:
@@ -113,6 +115,7 @@ class Decoder:
             self._unit = self.stream.time_base or Fraction(1, av.time_base)
             self._reformatter, self._converting = av.video.reformatter.VideoReformatter(), Lock()
             self._orientations: dict[int, Orientation | None] = {}
+            self.showing = ShowingClock(self.container)
             self._start()
             first = self.peek()
             if first is None:
@@ -182,6 +185,7 @@ class Decoder:
         self.settled: int | None = None
         self.landed: int | None = None
         self._clock = PictureClock(self.container, self.stream)
+        self.showing.begin()
         self._decoded: Iterator[av.VideoFrame] = self._decode()
         self._next: av.VideoFrame | None = None
 
@@ -219,6 +223,7 @@ class Decoder:
     def _frames_of(self, packet: Packet) -> Iterator[av.VideoFrame]:
         # Edit lists hide packets that are only there to decode others; an empty packet drains the decoder.
         self.packets += bool(packet.size) and not packet.is_discard
+        self.showing.send(packet)
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
@@ -226,6 +231,7 @@ class Decoder:
             return
         for frame in frames:
             self.frames += 1
+            self.showing.set(frame, self.stream.codec_context.reorder_depth)
             if packet.size:
                 self.settled = frame.pts
             yield frame

@@ -23,8 +23,8 @@ _SEEK_FROM = 2.0
 # How long before the start to land, in seconds, one try after the other.
 _LEADS = (0.5, 5.0, 50.0)
 
-# AVI keeps no time of showing, so frames that are decoded in another order come with times in slight disorder. A clock
-# that goes back further than ``_DISORDER``, in seconds, was set; one that goes back less is moved on by ``_TICK``.
+# Some encoders and damage put times in slight disorder. A clock that goes back further than ``_DISORDER``, in seconds,
+# was set; one that goes back less is moved on by ``_TICK``.
 _DISORDER, _TICK = 1.0, 0.001
 
 # Records have times in whole microseconds: one may be asked for that is later than its frame by half of one.
@@ -294,13 +294,14 @@ def _times_before(path: Path, decoder: Decoder, start: float) -> tuple[list[int]
         clock = PictureClock(container, decoder.stream)
         for packet in container.demux(container.streams[decoder.stream.index]):
             clock.set(packet)
-            if packet.dts is not None and decoder.seconds(packet.dts) >= start:
+            if packet.dts is not None and decoder.seconds(packet.dts - decoder.showing.lateness) >= start:
                 break  # whatever is decoded later is shown later
             if clock.joints:
                 return [], 0
             furthest = max(furthest, packet.pos or 0)
-            if packet.size and not packet.is_discard and packet.pts is not None:
-                times.append(packet.pts)
+            shown = decoder.showing.time(packet)
+            if packet.size and not packet.is_discard and shown is not None:
+                times.append(shown)
     return sorted(time for time in times if decoder.seconds(time) < start), furthest
 
 
