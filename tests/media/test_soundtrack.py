@@ -89,6 +89,15 @@ def test_avi_keeps_in_step(tmp_path: Path, codec: str, sound_begins: float) -> N
     assert frame_times(tmp_path / "out.avi") == pytest.approx(steady(50))
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_the_last_packet_is_heard_where_no_duration_is_stated(tmp_path: Path, suffix: str) -> None:
+    """As in Matroska, before FFmpeg 9."""
+    source, target = film(tmp_path / "in.mkv", "alac"), tmp_path / f"out{suffix}"
+    assert pass_on(source, target) == []
+    assert codec_of(target) == "alac"
+    assert len(sound(target)[0]) == len(sound(source)[0])
+
+
 def test_a_clock_that_starts_anywhere(tmp_path: Path) -> None:
     """MPEG-TS begins at some time, and every packet of AAC has a header that MP4 does without."""
     source, target = film(tmp_path / "in.ts", video_begins=10.0, sound_begins=10.4, burst=11.0), tmp_path / "out.mp4"
