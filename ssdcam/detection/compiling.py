@@ -41,13 +41,17 @@ def library(source: Path, *options: str) -> ctypes.CDLL:
         with suppress(OSError, ValueError):  # damaged, or of another system
             read_checked(path)
             return ctypes.CDLL(str(path))
-    with TemporaryDirectory(prefix="ssdcam-") as folder:
-        made = Path(folder, path.name)
-        _compile(source, made, *options)
-        with suppress(OSError):  # a folder that is not ours, or a full disk: it works without
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_checked(path, memoryview(made.read_bytes()))
-        return _loaded(made)
+    try:
+        with TemporaryDirectory(prefix="ssdcam-") as folder:
+            made = Path(folder, path.name)
+            _compile(source, made, *options)
+            with suppress(OSError):  # a folder that is not ours, a full disk, or nothing in it may be run
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_checked(path, memoryview(made.read_bytes()))
+                return ctypes.CDLL(str(path))
+            return _loaded(made)
+    except OSError as error:  # there is no folder for what is temporary
+        raise UnavailableError(f"the C compiler has no place to work in ({error.strerror})") from error
 
 
 def _loaded(path: Path) -> ctypes.CDLL:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def quantised(
         UnavailableError: NNCF is not installed.
         WrongUsageError: no pictures, now or before.
     """
-    pointer = form.folder / f"{name}.int8"
+    pointer = last_pictures(form, name)
     if calibration is None or calibration.only_if_needed:
         with suppress(OSError, UnicodeDecodeError):
             found = find(form, f"{name}-{pointer.read_text('ascii').strip()}")
@@ -105,6 +106,11 @@ def quantised(
         with suppress(OSError):  # a cache that cannot be written does no harm
             write_whole(pointer, f"{key}\n".encode())
     return ready
+
+
+def last_pictures(form: Form[Made, Ready], name: str) -> Path:
+    """The file that says which pictures a network's ranges were chosen on last."""
+    return form.folder / f"{name}.int8"
 
 
 def _seen(outputs: Iterator[tuple[Floats, Floats]], spec: ModelSpec) -> Iterator[tuple[Floats, Floats]]:

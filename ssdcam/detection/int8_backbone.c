@@ -5,8 +5,8 @@
    back some dozens at a time, so that what comes in between stays in the CPU's own cache. A tile is what a pool takes the
    largest of: pools cost nothing.
 
-   Maps are channels-last, with a border of zeros a cell wide, or two behind odd sizes. `int8_backbone.py` lays weights
-   out, and says what each array holds. */
+   Maps are channels-last, with a border of zeros a cell wide, and room for another cell behind odd sizes.
+   `int8_backbone.py` says what the arrays hold. */
 
 #include <immintrin.h>
 #include <sched.h>
@@ -273,10 +273,9 @@ static void clear_border(uint8_t *map, int height, int width, int channels) {
 
 /* ---- Threads ---- */
 
-/* Until all threads are here for the given time; each comes once a layer. */
-static void meet(int32_t *arrived, int threads, int times) {
-    __atomic_add_fetch(arrived, 1, __ATOMIC_ACQ_REL);
-    for (int spins = 0; __atomic_load_n(arrived, __ATOMIC_ACQUIRE) < threads * times; spins++) {
+/* Until all parts of a layer are done, by whomever. */
+static void wait_for(const int32_t *done, int parts) {
+    for (int spins = 0; __atomic_load_n(done, __ATOMIC_ACQUIRE) < parts; spins++) {
         if (spins < SPINS)
             _mm_pause();
         else
@@ -284,13 +283,15 @@ static void meet(int32_t *arrived, int threads, int times) {
     }
 }
 
-/* A share of the work on one image, to be called by as many threads at once as are said to take part.
+/* A share of the work on one image. Any number of threads may call it at once; each comes back when the image is done,
+   and one that comes late finds less to do, or nothing.
 
-   layers: the first is of the image; each other reads what the one before it wrote.
+   layers: the first is of the image, and neither pooled nor kept; each other reads what the one before it wrote.
    image: (height, width, 3).
    padding: of the image: one pixel.
    maps: two, with borders, for what layers write by turns; each has room for the largest.
-   state: zeros, one for each layer and one more, which the threads share.
+   state: zeros, two for each layer, which the threads share: parts begun, and parts done.
+   threads: as many as are to come.
    work: workspace_bytes(), this thread's own. */
 void run_share(
     const convolution *layers, int count, const uint8_t *image, const uint8_t *padding, uint8_t *const maps[2],
@@ -312,7 +313,8 @@ void run_share(
         const int most = threads * TILES, even = threads * ((tiles + most - 1) / most);
         const int size = ((tiles + even - 1) / even + ROWS - 1) / ROWS * ROWS;
         const int parts = number ? (tiles + size - 1) / size : layer->height * segments;
-        for (int part; (part = __atomic_fetch_add(state + 1 + number, 1, __ATOMIC_RELAXED)) < parts;) {
+        int32_t *begun = state + 2 * number, *done = begun + 1;
+        for (int part; (part = __atomic_fetch_add(begun, 1, __ATOMIC_RELAXED)) < parts;) {
             if (part == 0 && !last)
                 clear_border(to, height, width, outputs);
             if (number) {
@@ -320,9 +322,10 @@ void run_share(
                 convolve(layer, maps[(number + 1) % 2], first, these, both, &pooled, own);
             } else {
                 const int x = part % segments * TILES, these = layer->width - x < TILES ? layer->width - x : TILES;
-                convolve_image(layer, image, padding, part / segments, x, these, both, own);
+                convolve_image(layer, image, padding, part / segments, x, these, &next, own);
             }
+            __atomic_add_fetch(done, 1, __ATOMIC_RELEASE);
         }
-        meet(state, threads, number + 1);
+        wait_for(done, parts);
     }
 }

@@ -10,10 +10,10 @@ import ctypes
 import platform
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, dataclass, replace
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import astuple, dataclass, field, replace
 from functools import cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ LINE = 12
 _SOURCE = Path(__file__).with_suffix(".c")
 _INSTRUCTIONS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni")
 _ARCHITECTURES = frozenset({"ssd300-vgg16", "ssd512-vgg16"})
-_MOST_THREADS = 16  # of one picture; its coarsest map has work for no more
+_MOST_TOGETHER = 16  # threads of one picture, whose coarsest map has work for no more
 _ALIGNED = 64  # bytes; vectors that lie across two lines of the cache took a third longer
 
 
@@ -65,7 +65,7 @@ class Weights:
     """All that is computed with.
 
     Attributes:
-        layers: each reads the map of the one before; the last one is kept.
+        layers: each reads the map of the one before; the first is neither kept nor pooled, the last one is kept.
         arrays: of each layer, in its order: ``to_bytes`` int16 ``(16, channels)``, factors of what windows are at the
             points, in 1/32768; ``kernels`` int8 ``(outputs / 64, 16, channels / 4, 64, 4)`` with channels in the order
             of :func:`packed`; ``starts`` int32 ``(outputs / 64, 16, 64)``, of sums, less 128 times the kernels' own;
@@ -131,8 +131,35 @@ class _Memory:
         self.layers = type(layers).from_buffer_copy(layers)
         self.maps = [aligned(np.empty(map_bytes, np.uint8)) for _ in range(2)]
         self.pointers = (ctypes.c_void_p * 2)(*(array.ctypes.data for array in self.maps))
-        self.state = np.zeros(len(layers) + 1, np.int32)
-        self.work = np.empty((threads, work_bytes), np.uint8)
+        self.state = np.zeros(2 * len(layers), np.int32)
+        self.work = np.empty((threads, work_bytes), np.uint8)  # the system gives what of it is used
+
+
+@dataclass(eq=False)
+class _Picture:
+    """One that is computed, by as many threads as come to it; it holds what they read and write.
+
+    Attributes:
+        image: as of :meth:`Int8Backbone.start`.
+        maps: likewise.
+        then: likewise.
+        threads: how many are to come.
+        done: what is to be told.
+        lock: of what follows.
+        memory: what it is computed in, from when the first of them comes until the last goes.
+        came: how many came.
+        there: how many of them are still there.
+    """
+
+    image: NDArray[np.uint8]
+    maps: Sequence[NDArray[np.uint8]]
+    then: Callable[[], None]
+    threads: int
+    done: Future[None] = field(default_factory=Future)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    memory: _Memory | None = None
+    came: int = 0
+    there: int = 0
 
 
 class Int8Backbone:
@@ -149,24 +176,23 @@ class Int8Backbone:
     def __init__(self, weights: Weights, threads: int | None = None) -> None:
         self._library = load_source()
         self._weights = replace(weights, arrays=tuple(map(_all_aligned, weights.arrays)))
-        self._threads = min(threads or usable_threads(), _MOST_THREADS)
+        threads = threads or usable_threads()
+        self._together = min(threads, _MOST_TOGETHER)
         self._kept = [place for place, layer in enumerate(weights.layers) if layer.kept]
         self._layers = (_Convolution * len(weights.layers))(*map(_described, weights.layers, self._weights.arrays))
         self._map_bytes = max(map(_written, weights.layers))
         self._idle: list[_Memory] = []
-        self._pool = ThreadPoolExecutor(self._threads, "ssdcam-int8")
-        self._in_turn = threading.Lock()
+        self._pool = ThreadPoolExecutor(threads, "ssdcam-int8")
 
     def infer(self, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """The kept maps of a picture ``(H, W, 3)``, BGR, in levels; see :meth:`start`."""
         maps = [np.empty(shape, np.uint8) for shape in self._weights.kept_shapes]
-        for share in self.start(np.ascontiguousarray(image), maps, lambda: None, alone=True):
-            share.result()
+        self.start(np.ascontiguousarray(image), maps, lambda: None, alone=True).result()
         return maps
 
     def start(
         self, image: NDArray[np.uint8], maps: Sequence[NDArray[np.uint8]], then: Callable[[], None], *, alone: bool
-    ) -> list[Future[None]]:
+    ) -> Future[None]:
         """Start with a picture.
 
         Args:
@@ -176,37 +202,65 @@ class Int8Backbone:
             alone: whether all threads are to compute this picture together, rather than each one of its own.
 
         Returns:
-            What is done when all is; errors come out there.
+            What is done when all that is.
+
+        Raises:
+            ValueError: the picture is not of the network's input size, or not of bytes.
         """
+        first = self._weights.layers[0]
+        if image.shape != (first.height, first.width, first.channels) or image.dtype != np.uint8:
+            wanted = f"({first.height}, {first.width}, {first.channels})"
+            raise ValueError(f"the network takes pictures of shape {wanted}, uint8, not {image.shape}, {image.dtype}")
+        picture = _Picture(image, maps, then, self._together if alone else 1)
+        self._pool.submit(self._share, picture)
+        for _ in range(picture.threads - 1):
+            with suppress(RuntimeError):  # no more threads are to be had: the others do its work
+                self._pool.submit(self._share, picture)
+        return picture.done
+
+    def _share(self, picture: _Picture) -> None:
+        try:
+            self._compute(picture)
+        except BaseException as error:  # whoever waits is told
+            with picture.lock, suppress(InvalidStateError):
+                picture.done.set_exception(error)
+
+    def _compute(self, picture: _Picture) -> None:
+        with picture.lock:
+            if picture.done.done():
+                return
+            memory = picture.memory = picture.memory or self._memory_for(picture)
+            work = memory.work[picture.came]
+            picture.came += 1
+            picture.there += 1
+        self._library.run_share(
+            memory.layers,
+            len(memory.layers),
+            picture.image.ctypes.data,
+            self._weights.padding.ctypes.data,
+            memory.pointers,
+            memory.state.ctypes.data,
+            picture.threads,
+            work.ctypes.data,
+        )
+        with picture.lock:
+            picture.there -= 1
+            if picture.there == 0:
+                self._idle.append(memory)
+            if not picture.done.done():  # the first to come back: all is computed
+                picture.then()
+                picture.done.set_result(None)
+
+    def _memory_for(self, picture: _Picture) -> _Memory:
         try:
             memory = self._idle.pop()
         except IndexError:
             work_bytes = self._library.workspace_bytes()
-            memory = _Memory(self._layers, self._map_bytes, work_bytes, self._threads)
+            memory = _Memory(self._layers, self._map_bytes, work_bytes, self._together)
         memory.state[:] = 0
-        for place, array in zip(self._kept, maps, strict=True):
+        for place, array in zip(self._kept, picture.maps, strict=True):
             memory.layers[place].whole = array.ctypes.data
-        threads = self._threads if alone else 1
-        finished = count(1)
-
-        def share(number: int) -> None:
-            self._library.run_share(
-                memory.layers,
-                len(memory.layers),
-                image.ctypes.data,
-                self._weights.padding.ctypes.data,
-                memory.pointers,
-                memory.state.ctypes.data,
-                threads,
-                memory.work[number].ctypes.data,
-            )
-            if next(finished) == threads:
-                self._idle.append(memory)
-                then()
-
-        # Threads wait for each other: of two pictures, those of the first have to come first.
-        with self._in_turn:
-            return [self._pool.submit(share, number) for number in range(threads)]
+        return memory
 
 
 @cache

@@ -30,13 +30,14 @@ from ssdcam.checkpoints.resolve import embedded_folder
 from ssdcam.cpu import computes_int8
 from ssdcam.detection.checksums import check_marked, mark, read_checked, write_checked
 from ssdcam.detection.engines import ENGINES
-from ssdcam.detection.int8 import Calibration, quantise, quantise_by, quantised
+from ssdcam.detection.int8 import Calibration, last_pictures, quantise, quantise_by, quantised
 from ssdcam.detection.int8_backbone import Int8Backbone, Weights, load_source, suits
 from ssdcam.detection.large_convolutions import takes_fewer_products
 from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.openvino_conversion import convert, from_torch
 from ssdcam.detection.prepared import Form, check_boxes, digest, prepared, tell_not_kept, tell_preparing
 from ssdcam.errors import UnavailableError, WrongUsageError
+from ssdcam.files import is_file
 from ssdcam.notes import note
 from ssdcam.ssd import host
 from ssdcam.ssd.default_boxes import default_boxes
@@ -125,8 +126,8 @@ class _Running:
             _keep_for_good(self.requests)
             return
         while self.before:
-            self.before[-1].result()
-            self.before.pop()
+            self.before[-1].exception()  # waits; it stays here if that is interrupted
+            self.before.pop().result()
         while self.requests:
             self.requests[-1].wait()
             self._plan.idle.append(self.requests.pop())
@@ -232,7 +233,7 @@ class OpenVinoEngine:
             else:
                 maps = [tensor.data[0] for tensor in request.input_tensors]
                 alone = len(batch) == 1
-                running.before += self._backbone.start(batch[place], maps, request.start_async, alone=alone)
+                running.before.append(self._backbone.start(batch[place], maps, request.start_async, alone=alone))
             running.requests.append(request)
         return running
 
@@ -366,35 +367,43 @@ def _prepared(checkpoint: Checkpoint, name: str, precision: Precision, calibrati
         )
 
     def with_own_backbone() -> _Network:
-        def kept_without() -> _Network | None:
-            with suppress(WrongUsageError):  # there are no ranges
-                return in_integers(None) if calibration is None else None
-            return None
-
         return quantised(
             _form("int8", _WITH_BACKBONE),
-            f"{name}-{_OWN_BACKBONE}",
+            own,
             calibration,
             checkpoint.spec,
             make=in_float,
             to_int8=lambda _, pictures: _behind_own_backbone(checkpoint, pictures),
             outputs=_outputs,
-            embedded=kept_without,
         )
 
     # Ranges are for any version of OpenVINO: an update is no reason to ask for pictures again.
     if precision == "int8":
-        return with_own_backbone() if _has_own_backbone(checkpoint.spec, calibration) else in_integers(calibration)
+        own = f"{name}-{_OWN_BACKBONE}"
+        ranges = last_pictures(_form("int8"), own)
+        if _has_own_backbone(checkpoint.spec, wanted=calibration is not None or is_file(ranges)):
+            try:
+                return with_own_backbone()
+            except WrongUsageError:
+                with suppress(WrongUsageError):
+                    return in_integers(None)  # by ranges that were chosen without a compiler
+                raise
+        network = in_integers(calibration)
+        if calibration is not None and not calibration.only_if_needed:
+            with suppress(OSError):
+                ranges.unlink(missing_ok=True)  # those of these pictures are the last
+        return network
     return in_float(precision, by_winograd=takes_fewer_products(checkpoint.spec, precision))
 
 
-def _has_own_backbone(spec: ModelSpec, calibration: Calibration | None) -> bool:
+def _has_own_backbone(spec: ModelSpec, *, wanted: bool) -> bool:
+    """Whether it can be run here; it is told where it is ``wanted`` and there is no compiler."""
     if not suits(spec):
         return False
     try:
         load_source()
     except UnavailableError as error:
-        if calibration is not None:
+        if wanted:
             note(f"{_ENGINE}: {error}: in int8, this network takes half as long again as it would")
         return False
     return True

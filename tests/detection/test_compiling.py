@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import shutil
 import stat
 from pathlib import Path
@@ -64,6 +66,28 @@ def test_a_folder_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("SSDCAM_HOME", str(tmp_path / "file"))
     assert library(a_source(tmp_path, "42")).answer() == 42
+
+
+@needs_compiler
+def test_nothing_may_run_from_where_temporary_files_are(tmp_path, home, monkeypatch):
+    load = ctypes.CDLL
+
+    def refusing(path: str) -> ctypes.CDLL:
+        if not path.startswith(str(home)):
+            raise OSError("failed to map segment from shared object")
+        return load(path)
+
+    monkeypatch.setattr(compiling.ctypes, "CDLL", refusing)
+    assert library(a_source(tmp_path, "42")).answer() == 42
+
+
+def test_there_may_be_no_folder_for_temporary_files(tmp_path, home, monkeypatch):
+    def none(**_: str) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(compiling, "TemporaryDirectory", none)
+    with pytest.raises(UnavailableError, match=r"no place to work in \(No usable temporary directory found\)"):
+        library(a_source(tmp_path))
 
 
 @needs_compiler
