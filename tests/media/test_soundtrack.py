@@ -143,6 +143,29 @@ def test_sound_of_joined_parts_stays_beside_their_pictures(
     )
 
 
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_joined_parts_lose_no_sound_that_ends_with_their_pictures(
+    tmp_path: Path, seconds: float, b_frames: int
+) -> None:
+    """With B-frames a part's first picture is decoded before it is shown: the part before is heard until then."""
+    source, _ = joined(tmp_path / "in.ts", 3, seconds=seconds, burst=0.5, b_frames=b_frames)
+    with FileSource(source) as pictures:
+        zero = pictures.origin
+    assert pass_on(source, tmp_path / "out.mp4", round(3 * seconds * 25), start=zero) == []
+    given, got = packets(source, "audio"), packets(tmp_path / "out.mp4", "audio")
+    assert len(got) >= len(given) - 2  # sound comes in whole packets: at each joint, one reaches into the next part
+    assert max(later.time - packet.time for packet, later in pairwise(got)) < 0.03
+
+
+def test_the_next_part_is_heard_from_its_beginning(tmp_path: Path) -> None:
+    """Where the sound of the one before has not ended by then."""
+    source, after = joined(tmp_path / "in.ts", 3, seconds=1.0, sound_seconds=1.2, burst=0.08)
+    begins = frame_times(source)[0]
+    assert len(pass_on(source, tmp_path / "out.mp4", 75, start=begins)) == 1
+    assert bursts(tmp_path / "out.mp4") == pytest.approx([n + after for n in range(3)], abs=0.03)
+
+
 @pytest.mark.parametrize("seconds", [1.0, 3.0])
 def test_start_and_end_in_joined_parts(tmp_path: Path, seconds: float) -> None:
     source, after = joined(tmp_path / "in.ts", 4, seconds=seconds, burst=0.5)
