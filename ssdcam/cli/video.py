@@ -329,7 +329,8 @@ class _Run:
                     tick=lambda: show_progress(str(job.path)),
                 )
                 if writer:
-                    writer.close(ended=ended and self.max_frames is None)
+                    ends = None if source.ends is None else source.ends - zero
+                    writer.close(ended=ended and self.max_frames is None, ends=ends)
             finally:
                 if claim and writer:
                     writer.abort()  # where close was not reached
@@ -363,7 +364,6 @@ class _Run:
             stride=self.stride,
             pixel_aspect=source.pixel_aspect,
             colours=source.colours,
-            ends=None if source.ends is None else source.ends - zero,
             codec=self.codec or default_codec(target),
             crf=self.crf,
             preset=self.preset,

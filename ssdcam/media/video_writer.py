@@ -54,8 +54,6 @@ class VideoWriter:
         height: of the images, in pixels; likewise.
         rate: frames a second of the source: nominal, or the mean where it varies.
         stride: only every so manieth of them will come, and each is shown so much longer.
-        ends: when the source's pictures end, in seconds of the output: the last frame is shown no longer, but for one
-            frame of the source at least. None: nobody knows, and it is shown for one. AVI knows whole strides only.
         codec: one of :data:`~ssdcam.media.containers.CODECS`.
         crf: quality on the codec's own scale, lower being better; None for its default.
         preset: one of :data:`~ssdcam.media.containers.PRESETS`.
@@ -88,7 +86,6 @@ class VideoWriter:
         height: int,
         rate: Fraction,
         stride: int = 1,
-        ends: float | None = None,
         codec: str = "h264",
         crf: int | None = None,
         preset: str = "veryfast",
@@ -110,8 +107,8 @@ class VideoWriter:
         self._kept = False  # whether there is something to play in it, and it is where it belongs
         self._shape = (height, width, 3)
         self._kind = container_of(path)
-        self._source_frame, self._ends = 1 / rate, ends
-        self._frame = stride / rate  # seconds that a frame is shown
+        self._source_frame, self._frame = 1 / rate, stride / rate  # seconds
+        self._lasts = self._source_frame  # seconds that the last frame is shown
         rate /= stride
         self._tick = self._kind.tick(rate)
         self._warn = warn
@@ -120,6 +117,7 @@ class VideoWriter:
         self._last = -1  # the last frame's time, in ticks
         self._frames = 0
         self._begun = False  # whether a packet of video has been written
+        self._newest: list[Packet] = []  # the newest frame's, and what came with it
         self._closed = False
         self._off_beat = False
         self._sound: Soundtrack | None = None
@@ -200,14 +198,19 @@ class VideoWriter:
             and mix_alike(picture.matrix, self._matrix)
         )
 
-    def close(self, *, ended: bool = True) -> None:
+    def close(self, *, ended: bool = True, ends: float | None = None) -> None:
         """Finish the file. Closing it again does nothing.
+
+        The last frame is shown until the source's pictures end, as in screen recordings and slide shows it may be for
+        long, but for one frame of the source at least.
 
         A stop, such as Ctrl-C, that comes meanwhile is raised when the file is whole; a second one at once.
 
         Args:
             ended: whether the video ran to its end, or to ``end``: then the sound is kept to its own. Otherwise it
-                stops with the last frame.
+                stops with the last frame, which is shown for one of the output's at most.
+            ends: when the source's pictures end, in seconds of the output. None: nobody knows, and the last frame is
+                shown for one of the source's. AVI shows every frame for one of the output's.
 
         Raises:
             VideoError: the rest could not be written, or not one frame was, in which case there is no file.
@@ -217,6 +220,8 @@ class VideoWriter:
         if not self._frames:
             self._release()
             raise VideoError(f"{self.path}: was not kept, for not one frame was written")
+        left = max(Fraction(ends or 0) - self._last * self._tick, self._source_frame)
+        self._lasts = left if ended else min(left, self._frame)
         with self._failing():
             try:
                 self._worker.submit(self._finish, ended)
@@ -249,8 +254,15 @@ class VideoWriter:
             self.abort()  # which leaves alone what is closed
 
     def _encode(self, frame: av.VideoFrame) -> None:
-        for packet in self._stream.encode(frame):
+        for packet in self._newest:
             self._mux(packet)
+        self._newest = []
+        for packet in self._stream.encode(frame):
+            # If it is the last one, its packet says for how long it is shown.
+            if self._newest or packet.pts == frame.pts:
+                self._newest.append(packet)
+            else:
+                self._mux(packet)
         if time.monotonic() - self._looked > _LOOK_EVERY:
             self._look()
 
@@ -260,11 +272,11 @@ class VideoWriter:
             return
         try:
             self._settle()
-            for packet in self._stream.encode(None):
+            for packet in (*self._newest, *self._stream.encode(None)):
                 if self._frames == 1:  # x265 needs two to work out the time of decoding; before, there is garbage
                     packet.dts = packet.pts
                 self._mux(packet)
-            self._mux_sound(inf if ended else float(self._last * self._tick + self._shown(self._last)))
+            self._mux_sound(inf if ended else float(self._last * self._tick + self._lasts))
             self._output.close()
             self._look()
             self._take_place()
@@ -303,17 +315,12 @@ class VideoWriter:
         if not self._begun and self._kind.fragmented and self._sound and self._sound.next_time is not None:
             until = max(until, float(self._sound.next_time + self._tick))  # see audio_preload in containers
         self._mux_sound(until)
-        if packet.pts is not None and self._frame > self._source_frame:
-            packet.duration = max(round(self._shown(packet.pts) / packet.time_base), 1)
+        if packet.pts == self._last and not self._kind.steady:
+            packet.duration = max(round(self._lasts / packet.time_base), 1)
         self._output.mux(packet)
         self._begun = True
         if not self._kept:
             self._take_place()
-
-    def _shown(self, ticks: int) -> Fraction:
-        """For how many seconds a frame of this time is shown."""
-        left = Fraction(0 if self._ends is None else self._ends) - ticks * self._tick
-        return min(max(left, self._source_frame), self._frame)
 
     def _mux_sound(self, until: float) -> None:
         if self._sound is None:
@@ -326,7 +333,7 @@ class VideoWriter:
 
     def _make_plain(self) -> None:
         try:
-            make_plain(self.path, self._kind.format, self._shown(self._last))
+            make_plain(self.path, self._kind.format, self._lasts)
         except (av.FFmpegError, OSError) as error:
             self._warn(f"{self.path}: is whole and plays, but stays in fragments: {reason(error)}")
 
