@@ -1,15 +1,16 @@
 """Video files out: frames in, and a file that plays from the first second on, whatever ends the run.
 
 MP4 and MOV are written in fragments, with nothing kept for the end, and made plain when they are whole; Matroska and
-WebM in short clusters. A killed process loses what the encoder holds back (4 frames of H.264) and the last tenth of a
-second. AVI is the weak one: it keeps its index for the end (a file without plays, but does not seek), holds one steady
-frame rate, and no sound that begins late.
+WebM in short clusters. A killed process loses what the encoder holds back (4 frames of H.264), but at least the last
+frame, and the last tenth of a second. AVI is the weak one: it keeps its index for the end (a file without plays, but
+does not seek), holds one steady frame rate, and no sound that begins late.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from math import inf
 from pathlib import Path
+from stat import S_ISVTX
 from tempfile import mkstemp
 from types import TracebackType
 from typing import Self, TypeGuard
@@ -103,7 +105,7 @@ class VideoWriter:
             raise WrongUsageError(f"{path}: is the input itself: use another name")
         self.path = path
         self.whole = False
-        self._file = _beside(path) or path  # where it is written
+        self._file, self._ours = path, False  # where it is written; whether that may be removed
         self._kept = False  # whether there is something to play in it, and it is where it belongs
         self._shape = (height, width, 3)
         self._kind = container_of(path)
@@ -128,10 +130,12 @@ class VideoWriter:
         colours = _colours(self._kind, codec, height, colours)
         self._matrix = colours.matrix
         self._converter = YuvConverter(width, height, colours)
-        self._output = av.open(
-            f"file:{self._file}", "w", format=self._kind.format, container_options=dict(self._kind.options)
-        )
         with self._opening():
+            if beside := _beside(path):
+                self._file, self._ours = beside, True
+            self._output = av.open(
+                f"file:{self._file}", "w", format=self._kind.format, container_options=dict(self._kind.options)
+            )
             if comment:
                 self._output.metadata["comment"] = comment
             stream = self._output.add_stream(
@@ -154,6 +158,7 @@ class VideoWriter:
             _open_encoder(encoder, path, colours, CODECS[codec].smallest)
             if audio_from is not None:
                 self._sound = open_soundtrack(audio_from, self._output, self._kind, start=start, end=end, warn=warn)
+            self._ours = True
             self._output.start_encoding()
             self._identity = _identity(self._file)
             self._header = self._file.stat().st_size
@@ -371,9 +376,9 @@ class VideoWriter:
         self._worker.shutdown()
         if self._sound is not None:
             self._sound.close()
-        with suppress(av.FFmpegError):
+        with suppress(av.FFmpegError, AttributeError):  # it may not have been opened
             self._output.close()
-        if not self._kept:
+        if self._ours and not self._kept:
             with suppress(OSError):
                 self._file.unlink()
 
@@ -428,16 +433,46 @@ def read_comment(path: Path) -> str:
 def _beside(path: Path) -> Path | None:
     """A new file beside an older one, which it is to replace; None where there is none, or it can only be written over.
 
-    Windows does not rename a file that is open.
+    Windows does not rename a file that is open, and nobody a file over one that was mounted or is another's, where the
+    folder is sticky.
     """
     if os.name == "nt" or not path.is_file():
         return None
+    target = path.resolve()
+    if _is_mounted(target) or _is_stuck(target):
+        return None
     try:
-        handle, name = mkstemp(prefix=".ssdcam-", suffix=".part", dir=path.resolve().parent)
+        handle, name = mkstemp(prefix=".ssdcam-", suffix=".part", dir=target.parent)
     except OSError:  # a folder that is not ours
         return None
     os.close(handle)
     return Path(name)
+
+
+def _is_mounted(path: Path) -> bool:
+    """Whether a file was mounted by itself, as ``docker run -v out.mp4:/out.mp4`` does: it keeps its place."""
+    if sys.platform == "linux":  # elsewhere a mount has a device of its own
+        with suppress(OSError):  # there is no /proc
+            return _mount_of(path) != _mount_of(path.parent)
+    return os.path.ismount(path)
+
+
+def _mount_of(path: Path) -> str:
+    """The number of the mount that a file is seen through; a device may be mounted more than once."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    finally:
+        os.close(descriptor)
+    return next((line for line in lines if line.startswith("mnt_id:")), "")
+
+
+def _is_stuck(path: Path) -> bool:
+    """Whether a file lies in a sticky folder such as ``/tmp``, and neither is ours: then only its owner replaces it."""
+    if sys.platform == "win32":
+        return False
+    folder = path.parent.stat()
+    return bool(folder.st_mode & S_ISVTX) and os.geteuid() not in {0, folder.st_uid, path.stat().st_uid}
 
 
 def _identity(path: Path) -> tuple[int, int]:
