@@ -217,7 +217,7 @@ class SoundClock:
         if current.part == before.part == after.part:
             return before
         nearest = min((before, after), key=lambda mark: abs(self._apart(stored, mark)))
-        goes_on = self._beside is not None and 0 < _difference(stored, self._last, mpeg=self._mpeg) <= _HOLE
+        goes_on = self._beside is not None and 0 < stored - self._last <= _HOLE
         if before.part == current.part:  # the joint is somewhere between the two
             return current if goes_on else nearest
         if not goes_on:

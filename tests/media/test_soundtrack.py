@@ -192,6 +192,32 @@ def test_sound_and_pictures_leap_together(tmp_path: Path) -> None:
     assert bursts(tmp_path / "out.mp4") == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize(("before", "last", "pause"), [(1.0, 500.0, 0.0), (3.0, 2.0, 3.0)])
+def test_a_clock_that_runs_over_behind_a_joint(
+    tmp_path: Path, b_frames: int, before: float, last: float, pause: float
+) -> None:
+    """MPEG's clock begins anew after 2^33 ticks, here in a part or in a pause; FFmpeg unwinds only the first part's."""
+    over = 2**33 / 90_000
+    parts = [
+        film(path, seconds=2.0, video_begins=begins, sound_begins=begins, burst=begins + 0.5, b_frames=b_frames)
+        for path, begins in (
+            (tmp_path / "1.ts", 5.0),
+            (tmp_path / "2.ts", over - before),
+            (tmp_path / "3.ts", last),
+        )
+    ]
+    source = tmp_path / "in.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with FileSource(source) as pictures:
+        times = [frame.pts for frame in iter(pictures.read, None)]
+        zero = pictures.origin
+    assert times[100] - times[99] == pytest.approx(0.04 + pause, abs=0.05)
+    assert pass_on(source, tmp_path / "out.mkv", 150, start=zero) == []
+    expected = [times[n] - zero + 0.5 for n in (0, 50, 100)]
+    assert bursts(tmp_path / "out.mkv") == pytest.approx(expected, abs=0.05)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
 def test_start_and_end(tmp_path: Path, suffix: str, codec: str) -> None:
