@@ -192,6 +192,22 @@ def test_sound_and_pictures_leap_together(tmp_path: Path) -> None:
     assert bursts(tmp_path / "out.mp4") == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_joined_program_streams_in_which_few_packets_say_where_they_lie(tmp_path: Path, seconds: float) -> None:
+    """As where several pictures are in one packet of the container, which is then that of all of them."""
+    part = film(tmp_path / "part.mpg", "mp2", seconds=seconds, burst=0.5, pictures="mpeg2video")
+    after = burst_time(part) - frame_times(part)[0]
+    source = tmp_path / "in.mpg"
+    source.write_bytes(part.read_bytes() * 3)
+    with FileSource(source) as pictures:
+        times = [frame.pts for frame in iter(pictures.read, None)]
+        zero = pictures.origin
+    assert [line for line in pass_on(source, tmp_path / "out.mp4", len(times), start=zero) if "broken" in line] == []
+    count = round(seconds * 25)
+    expected = [times[n * count] - zero + after for n in range(3)]
+    assert bursts(tmp_path / "out.mp4") == pytest.approx(expected, abs=0.05)
+
+
 @pytest.mark.parametrize("b_frames", [0, 2])
 @pytest.mark.parametrize(("before", "last", "pause"), [(1.0, 500.0, 0.0), (3.0, 2.0, 3.0)])
 def test_a_clock_that_runs_over_behind_a_joint(

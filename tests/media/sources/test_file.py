@@ -196,6 +196,14 @@ def test_the_nominal_rate_and_duration(tmp_path):
         assert source.name == str(path)
 
 
+@pytest.mark.parametrize(("pictures", "sound"), [(150, 3.0), (90, 5.0)])
+def test_the_origin_is_where_the_first_stream_begins(pictures, sound, tmp_path):
+    path = make_video(tmp_path / "x.ts", range(pictures, pictures + 30), sound_from=sound)
+    with FileSource(path) as source:
+        assert source.origin == pytest.approx(3.0, abs=0.15)  # of sound, a packet more, for decoders to begin with
+        assert source.begins == pytest.approx(pictures / 30, abs=0.001)
+
+
 @pytest.mark.parametrize(
     ("name", "codec"), [("x.mp4", "libx264"), ("x.mkv", "libx264"), ("x.webm", "libvpx"), ("x.ts", "libx264")]
 )
