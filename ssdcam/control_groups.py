@@ -62,6 +62,23 @@ def memory(groups: Iterable[Path]) -> Iterator[tuple[int, int]]:
                 yield most, max(0, used - _row(folder / "memory.stat", forgettable))
 
 
+def swap(groups: Iterable[Path], memory: int) -> int | None:
+    """How much swap they may take together, in bytes; None where nothing is limited.
+
+    Args:
+        groups: their folders.
+        memory: what they may take of memory, in bytes: version 1 limits both in one figure.
+    """
+    limits = []
+    for folder in groups:
+        alone, with_memory = _number(folder / "memory.swap.max"), _number(folder / "memory.memsw.limit_in_bytes")
+        if alone is not None:
+            limits.append(alone)
+        if with_memory is not None:
+            limits.append(max(0, with_memory - memory))
+    return min(limits, default=None)
+
+
 def _row(file: Path, name: str) -> int:
     try:
         return next((int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith(f"{name} ")), 0)

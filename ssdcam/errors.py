@@ -62,3 +62,8 @@ class VideoError(SsdcamError):
 
 class WrongUsageError(SsdcamError):
     """What was asked for cannot be: a wrong name or value, or values that contradict each other."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind: libraries raise some that say nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -138,7 +138,7 @@ def lock(descriptor: int, *, shared: bool = False) -> bool:
 
 
 def take(marker: Path) -> int:
-    """Make a file that marks what a process works on, and lock it; whoever removes it does so before it is closed.
+    """Make a file that marks what a process works on, and lock it; :func:`release` lets go of it.
 
     Returns:
         Its descriptor.
@@ -158,3 +158,20 @@ def take(marker: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its run came to its end between our opening and locking it
+
+
+def release(marker: Path, descriptor: int, *, remove: bool = True) -> None:
+    """Let others have what a process worked on.
+
+    Args:
+        marker: the file that :func:`take` made.
+        descriptor: what it returned.
+        remove: whether the file goes, too, as far as that can be.
+    """
+    if sys.platform == "win32":  # which removes no file that is open
+        os.close(descriptor)
+    if remove:
+        with suppress(OSError):
+            marker.unlink()
+    if sys.platform != "win32":  # the lock goes last: nobody may take a mark that is about to be removed
+        os.close(descriptor)

@@ -73,6 +73,8 @@ def memory(meminfo: Path = MEMINFO, groups: Iterable[Path] | None = None) -> Mem
         total, free, swap = (int(rows[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable", "SwapTotal"))
     except (OSError, KeyError, IndexError, ValueError):
         return None
-    for limit, used in control_groups.memory(control_groups.folders("memory") if groups is None else groups):
+    groups = list(control_groups.folders("memory") if groups is None else groups)
+    for limit, used in control_groups.memory(groups):
         total, free = min(total, limit), min(free, max(0, limit - used))
-    return Memory(total, free, swap)
+    allowed = control_groups.swap(groups, total)
+    return Memory(total, free, swap if allowed is None else min(swap, allowed))

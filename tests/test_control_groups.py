@@ -87,6 +87,35 @@ def test_memory_that_the_system_would_forget_is_free(tmp_path: Path) -> None:
     there = memory(info, [new, old])
     assert there
     assert (there.total, there.free) == (2**29, 0)
+    # The kernel counts both at different moments.
+    made(new, memory_current=str(2**27))
+    there = memory(info, [new])
+    assert there
+    assert there.free == there.total
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ([(2**63 - 4096, 2**63 - 4096)], 2**33),  # what version 1 says where nothing is limited
+        ([(2**30, 2**63 - 4096)], 2**33),
+        ([(2**30, 2**30)], 0),
+        ([(2**30, 2**31)], 2**30),
+        ([(2**30, 2**63 - 4096), (2**31, 2**31)], 2**30),  # the inner group may take all that the outer one does
+    ],
+)
+def test_version_1_limits_swap_and_memory_in_one_figure(
+    limits: list[tuple[int, int]], expected: int, tmp_path: Path
+) -> None:
+    info = tmp_path / "meminfo"
+    info.write_text(f"MemTotal: {2**23} kB\nMemAvailable: {2**23} kB\nSwapTotal: {2**23} kB\n")
+    groups = []
+    for number, (alone, with_swap) in enumerate(limits):
+        files = {"memory_limit_in_bytes": alone, "memory_memsw.limit_in_bytes": with_swap, "memory_usage_in_bytes": 0}
+        groups.append(made(tmp_path / str(number), **{name: str(value) for name, value in files.items()}))
+    there = memory(info, groups)
+    assert there
+    assert there.swap == expected
 
 
 Enter = Callable[[str], list[Path]]

@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ssdcam.cache import cache_folder
-from ssdcam.files import exists, is_file, is_folder, lock, not_a_folder, same_file, write_whole
+from ssdcam.files import exists, is_file, is_folder, lock, not_a_folder, release, same_file, take, write_whole
 
 from .waiting import wait_until
 
@@ -228,6 +229,33 @@ class TestLock:
         monkeypatch.setattr("fcntl.flock", flock)
         with (tmp_path / "a").open("w") as one:
             assert lock(one.fileno())
+
+
+class TestMarks:
+    @pytest.mark.parametrize("system", ["win32", "linux"])
+    def test_a_mark_goes_on_every_system(self, system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Windows removes no file that is open; elsewhere another run could take one that is about to go."""
+        done: list[str] = []
+        unlink, close = Path.unlink, os.close
+        descriptor = take(tmp_path / "mark")
+        monkeypatch.setattr("ssdcam.files.sys", SimpleNamespace(platform=system))
+        monkeypatch.setattr(Path, "unlink", lambda path: done.append("removed") or unlink(path))
+        monkeypatch.setattr("os.close", lambda number: done.append("closed") or close(number))
+        release(tmp_path / "mark", descriptor)
+        monkeypatch.undo()
+        assert done == (["closed", "removed"] if system == "win32" else ["removed", "closed"])
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_cannot_be_removed_is_let_go_of(self, tmp_path: Path) -> None:
+        descriptor = take(tmp_path / "mark")
+        (tmp_path / "mark").unlink()
+        release(tmp_path / "mark", descriptor)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+    def test_it_may_stay(self, tmp_path: Path) -> None:
+        release(tmp_path / "mark", take(tmp_path / "mark"), remove=False)
+        release(only(tmp_path, "mark"), take(tmp_path / "mark"))
 
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,11 @@ def test_a_machine_and_a_container(tmp_path: Path) -> None:
     assert memory(info, [tmp_path]) == Memory(8 << 30, 4 << 30, 1 << 30)
     (tmp_path / "memory.max").write_text(f"{1 << 30}\n")
     assert memory(info, [tmp_path]) == Memory(1 << 30, 1 << 29, 1 << 30)
+    (tmp_path / "memory.swap.max").write_text("max\n")
+    assert memory(info, [tmp_path]) == Memory(1 << 30, 1 << 29, 1 << 30)
+    for allowed in (1 << 28, 0):
+        (tmp_path / "memory.swap.max").write_text(f"{allowed}\n")
+        assert memory(info, [tmp_path]) == Memory(1 << 30, 1 << 29, allowed)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says")

@@ -13,7 +13,7 @@ import click
 
 from ssdcam import __version__, memory
 from ssdcam.cli import console, stopping
-from ssdcam.errors import SsdcamError, WrongUsageError
+from ssdcam.errors import SsdcamError, WrongUsageError, first_line
 
 # Each command's one-line help stands here, so that `ssdcam --help` imports no command, nor torch, nor cv2.
 _COMMANDS = {
@@ -152,7 +152,7 @@ def _while_importing(error: Exception) -> bool:
 
 
 def _does_not_load(error: Exception) -> str:
-    return f"{str(error).strip().splitlines()[0]}: ssdcam doctor says what to do about it"
+    return f"{first_line(error)}: ssdcam doctor says what to do about it"
 
 
 def _unforeseen(error: Exception) -> str:

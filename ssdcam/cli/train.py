@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from _thread import start_new_thread
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +15,11 @@ import click
 from ssdcam.cli import console, loading, options, progress, stopping, train_setup
 from ssdcam.cli.train_options import TrainOptions, training
 from ssdcam.errors import TrainingError, WrongUsageError
-from ssdcam.files import exists, take
+from ssdcam.files import exists, release, take
 from ssdcam.notes import note
 
 _CLAIM = ".ssdcam-claimed"  # in RUN_DIR, while a run is at work there
-_STOPPING = "stopping: the step under way is finished, and all is saved; a second time ends the run at once, without"
+_STOPPING = "stopping after this step, then all is saved; Ctrl-C again ends at once, without saving"
 
 
 @click.command("train")
@@ -149,12 +148,7 @@ def _claim(folder: Path) -> Callable[[], None]:
     except OSError as error:
         raise TrainingError(f"{path}: cannot be written: {error.strerror}") from error
 
-    def leave() -> None:
-        with suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
-
-    return leave
+    return lambda: release(path, descriptor)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

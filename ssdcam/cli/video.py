@@ -8,7 +8,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from ssdcam.files import is_file
 
 if TYPE_CHECKING:
     from ssdcam.detection.detector import Detector
+    from ssdcam.media.description import Description
     from ssdcam.media.images import Picture
     from ssdcam.media.sources import FileSource
     from ssdcam.media.video_outputs import VideoJob
@@ -87,7 +88,7 @@ def command(
         raise click.exceptions.Exit(1)
     several = len(inputs) > 1 or [video.path for video in videos] != [Path(inputs[0])]
     jobs = plan_videos(videos, output, several=several, codec=codec, crf=crf, preset=preset)
-    comment = f"ssdcam options {_digest(click.get_current_context().params)}" if output else ""
+    comment = f"{_OURS} {_digest(click.get_current_context().params)}" if output else ""
     planned = len(jobs)
     if resume:
         if as_json or records or not all(job.in_folder for job in jobs):
@@ -178,6 +179,7 @@ def _moves(path: Path) -> bool:
 
 
 _BEGUN_ANEW = "; --resume begins it anew and leaves alone what is done"
+_OURS = "ssdcam options"  # how a line of ours in a video's comment begins
 _END = 2**16  # bytes of a video, at either end, that tell it from others of its size
 
 
@@ -210,6 +212,14 @@ def _digest(options: Mapping[str, Any]) -> str:
             with suppress(OSError), Path(options[name]).open("rb") as file:
                 chosen[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(json.dumps(chosen, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_ours(description: Description) -> Description:
+    """The same, where the input is an output itself, without the comment that says what it was made of."""
+    texts = dict(description.texts)
+    lines = texts.pop("comment", "").splitlines()
+    theirs = "\n".join(line for line in lines if not line.startswith(_OURS))
+    return replace(description, texts={**texts, "comment": theirs} if theirs else texts)
 
 
 def _made_of(video: Path, comment: str) -> str:
@@ -364,12 +374,14 @@ class _Run:
             stride=self.stride,
             pixel_aspect=source.pixel_aspect,
             colours=source.colours,
+            ends=None if source.ends is None else source.ends - zero,
             codec=self.codec or default_codec(target),
             crf=self.crf,
             preset=self.preset,
             audio_from=path if self.audio else None,
             start=zero,
             end=None if self.end is None else source.end_time,
+            description=_without_ours(source.description()),
             comment=_made_of(path, self.comment),
             warn=console.log.warning,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ssdcam.addresses import is_url
 from ssdcam.cli import completing, console, loading, options, outputs, parameters, session
 from ssdcam.errors import WrongUsageError
 from ssdcam.files import exists
@@ -121,18 +123,23 @@ def command(
     look = session.Look(Style(line_width, not no_labels), not no_fps, session.can_watch(not no_window, has_sink))
     stop = Event()
     with ExitStack() as stack:
-        detector = loading.load_detector(**detection)  # first, as nobody takes the camera's pictures meanwhile
-        camera: Source = stack.enter_context(
-            open_source(
-                source,
-                size=size,
-                fps=fps,
-                fourcc=fourcc,
-                reconnect=reconnect,
-                stop=stop,
-                on_event=console.log.warning,
+
+        def open_camera() -> Source:
+            return stack.enter_context(
+                open_source(
+                    source,
+                    size=size,
+                    fps=fps,
+                    fourcc=fourcc,
+                    reconnect=reconnect,
+                    stop=stop,
+                    on_event=console.log.warning,
+                )
             )
-        )
+
+        early = open_camera() if _is_missing(source) else None  # says why, and no detector is loaded for nothing
+        detector = loading.load_detector(**detection)  # first, as nobody takes the camera's pictures meanwhile
+        camera = early or open_camera()
         if mirror:
             camera = MirroredSource(camera)
         console.log.info("%s: %dx%d at %s fps", camera.name, camera.width, camera.height, _shown(camera.rate))
@@ -164,6 +171,18 @@ def command(
             duration=duration,
             tick=lambda: show_progress(camera.name),
         )
+
+
+def _is_missing(source: str) -> bool:
+    """Whether a camera or file seems not to be there.
+
+    Streams are not asked for: a server may be there for one connection only, and that one is to be the run's own.
+    """
+    if is_url(source):
+        return False
+    if source.isascii() and source.isdigit():  # only Linux tells without opening it
+        return sys.platform == "linux" and not exists(Path(f"/dev/video{int(source)}"))
+    return not exists(Path(source))
 
 
 def _shown(rate: Any) -> str:

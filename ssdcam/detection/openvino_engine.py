@@ -37,7 +37,6 @@ from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.openvino_conversion import convert, from_torch
 from ssdcam.detection.prepared import Form, check_boxes, digest, prepared, tell_not_kept, tell_preparing
 from ssdcam.errors import UnavailableError, WrongUsageError
-from ssdcam.files import is_file
 from ssdcam.notes import note
 from ssdcam.ssd import host
 from ssdcam.ssd.default_boxes import default_boxes
@@ -72,12 +71,14 @@ class _Network:
             nothing can be.
         embedded: whether it came with a detector, so that there is no such file.
         backbone: of its first convolutions, which are computed apart, where it is only what is behind them.
+        compiled: what is kept compiled of it; of a file in the cache it is there, or the file is known to be whole.
     """
 
     model: openvino.Model
     path: Path | None = None
     embedded: bool = False
     backbone: Weights | None = None
+    compiled: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,8 +189,8 @@ class OpenVinoEngine:
         self.precision, self._network = precision, network
         self._backbone = Int8Backbone(network.backbone, self._threads) if network.backbone else None
         self._settings: dict[str, Any] = {}
-        if precision != "int8":  # what integers do not suit is computed in what OpenVINO prefers
-            self._settings["INFERENCE_PRECISION_HINT"] = _TYPES[precision]
+        if (hint := _hint(precision)) is not None:
+            self._settings["INFERENCE_PRECISION_HINT"] = hint
         if self._threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = self._threads
         self._plan("LATENCY")  # an engine that starts is one that runs
@@ -250,16 +251,15 @@ class OpenVinoEngine:
         OpenVINO would do so itself (``CACHE_DIR``), but it writes such files in place: a process that has one in its
         memory crashes when another writes it.
         """
-        facts = [importlib.metadata.version("openvino"), self._settings.get("INFERENCE_PRECISION_HINT")]
-        facts += [self._core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
-        key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-        path = self._network.path and self._network.path.with_suffix(f".{key}.blob")
-        if path and is_file(path):
-            with suppress(Exception):  # damaged, or of another CPU
+        path = self._network.path and _compiled_file(self._network.path, self.precision)
+        with suppress(Exception):  # not there, damaged, or of another CPU
+            memory = self._network.compiled
+            if memory is None and path:
                 memory = read_checked(path)
+            if memory is not None:
                 return _Plan(self._core.import_model(self._tensor(memory, shared_memory=True), "CPU", settings), memory)
         if self._network.embedded and not self._plans:  # of others that was told
-            tell_preparing(_form())
+            tell_preparing(_form(self.precision))
         try:
             compiled = self._core.compile_model(self._network.model, "CPU", settings)
         except RuntimeError as error:
@@ -274,7 +274,7 @@ class OpenVinoEngine:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_checked(path, kept.getbuffer())
             except (OSError, RuntimeError) as error:  # a folder that is not ours, or a full disk: it works without
-                tell_not_kept(_form(), error)
+                tell_not_kept(_form(self.precision), error)
         return _Plan(compiled, None)
 
     def decode(self, locations: Floats, raw_scores: Floats, selection: Selection) -> host.PackedBoxes:
@@ -344,19 +344,18 @@ def network_name(checkpoint: Checkpoint) -> str:
 
 def _prepared(checkpoint: Checkpoint, name: str, precision: Precision, calibration: Calibration | None) -> _Network:
     """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8: from the cache, or made now."""
-    form = _form()
 
-    def in_float(*, by_winograd: bool = False) -> _Network:
+    def in_float(run_in: Precision = "auto", *, by_winograd: bool = False) -> _Network:
         version = importlib.metadata.version("openvino").replace(".", "_")
         kept_as = f"{name}-{version}-{_FEWER_PRODUCTS}" if by_winograd else f"{name}-{version}"
-        return prepared(form, kept_as, lambda: _Network(convert(checkpoint, by_winograd=by_winograd)))
+        return prepared(_form(run_in), kept_as, lambda: _Network(convert(checkpoint, by_winograd=by_winograd)))
 
     def in_integers(calibration: Calibration | None) -> _Network:
         def to_int8(plain: _Network, pictures: NDArray[np.uint8]) -> _Network:
             return _Network(quantise(plain.model, pictures))
 
         return quantised(
-            form,
+            _form("int8"),
             name,
             calibration,
             checkpoint.spec,
@@ -373,7 +372,7 @@ def _prepared(checkpoint: Checkpoint, name: str, precision: Precision, calibrati
             return None
 
         return quantised(
-            _form(_WITH_BACKBONE),
+            _form("int8", _WITH_BACKBONE),
             f"{name}-{_OWN_BACKBONE}",
             calibration,
             checkpoint.spec,
@@ -386,7 +385,7 @@ def _prepared(checkpoint: Checkpoint, name: str, precision: Precision, calibrati
     # Ranges are for any version of OpenVINO: an update is no reason to ask for pictures again.
     if precision == "int8":
         return with_own_backbone() if _has_own_backbone(checkpoint.spec, calibration) else in_integers(calibration)
-    return in_float(by_winograd=takes_fewer_products(checkpoint.spec, precision))
+    return in_float(precision, by_winograd=takes_fewer_products(checkpoint.spec, precision))
 
 
 def _has_own_backbone(spec: ModelSpec, calibration: Calibration | None) -> bool:
@@ -447,17 +446,36 @@ def _embedded_int8(name: str) -> _Network | None:
     except (OSError, RuntimeError) as error:
         raise UnavailableError(f"{description}: is damaged; install ssdcam again") from error
     which = zlib.crc32(data[1], zlib.crc32(data[0]))
-    return _Network(model, _form().folder / f"{name}-{which:08x}.xml", embedded=True)
+    return _Network(model, _form("int8").folder / f"{name}-{which:08x}.xml", embedded=True)
 
 
-def _form(suffixes: tuple[str, ...] = (".bin", ".xml")) -> Form[_Network, _Network]:
+def _hint(precision: Precision) -> str | None:
+    """What floats are computed in; beside int8, what integers do not suit is in what OpenVINO prefers."""
+    return _TYPES.get(precision)
+
+
+def _compiled_file(path: Path, precision: Precision) -> Path:
+    """Where what is compiled of a network for this CPU lies, beside it."""
+    facts = [importlib.metadata.version("openvino"), _hint(precision)]
+    facts += [openvino_core().get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return path.with_suffix(f".{key}.blob")
+
+
+def _form(precision: Precision, suffixes: tuple[str, ...] = (".bin", ".xml")) -> Form[_Network, _Network]:
+    """Networks to be run in a precision; ``auto`` is to be taken further."""
+
     def read(kept: _Network | Path) -> _Network:
         if not isinstance(kept, Path):
             return kept
-        if not any(kept.parent.glob(f"{kept.stem}.*.blob")):  # which is checked itself, and run
+        compiled = None
+        if precision != "auto":
+            with suppress(OSError, ValueError):  # not there, or damaged
+                compiled = read_checked(_compiled_file(kept, precision))
+        if compiled is None:
             check_marked(kept, kept.with_suffix(".bin"))
         backbone = Weights.read(kept.with_suffix(_BACKBONE)) if _BACKBONE in suffixes else None
-        return _Network(openvino_core().read_model(kept), kept, backbone=backbone)
+        return _Network(openvino_core().read_model(kept), kept, backbone=backbone, compiled=compiled)
 
     return Form(_ENGINE, suffixes, _write, read)
 

@@ -17,6 +17,7 @@ import numpy as np
 from ssdcam.cpu import threads_of_a_share
 from ssdcam.detections import Image
 from ssdcam.diagnosis.finding import Finding, ok, problem, warning
+from ssdcam.errors import first_line
 
 if TYPE_CHECKING:
     from ssdcam.detections import Detections
@@ -55,7 +56,7 @@ def check_torch() -> Iterator[Finding]:
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library of its own is missing or broken
-        yield problem("torch", f"does not load: {str(error).strip().splitlines()[0]}", _torch_remedy(), necessary=True)
+        yield problem("torch", f"does not load: {first_line(error)}", _torch_remedy(), necessary=True)
         return
     _convolve(torch, "cpu")
     threads = threads_of_a_share() or torch.get_num_threads()
@@ -67,7 +68,7 @@ def check_torch() -> Iterator[Finding]:
         try:
             _convolve(torch, f"cuda:{index}")
         except Exception as error:
-            faults.append(f"cuda:{index}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}")
+            faults.append(f"cuda:{index}: {first_line(error)}")
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     graphics = Graphics(torch.version.cuda or "", cuda_of_driver(), has_card(), tuple(names), tuple(faults), hidden)
     yield judge(graphics)

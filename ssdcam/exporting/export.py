@@ -17,7 +17,7 @@ import numpy as np
 from ssdcam import __version__
 from ssdcam.checkpoints.checkpoint import Checkpoint, spec_to_json
 from ssdcam.detections import Image
-from ssdcam.errors import CheckpointError, ExportError, WrongUsageError
+from ssdcam.errors import CheckpointError, ExportError, WrongUsageError, first_line
 from ssdcam.memory import ran_out
 from ssdcam.notes import note
 from ssdcam.ssd.spec import ModelSpec, Selection
@@ -193,7 +193,7 @@ def _save(form: Format, model: Any, part: Path, facts: Mapping[str, str], path: 
     except RuntimeError as error:  # torch's and OpenVINO's own about a full disk
         if ran_out(error):
             raise
-        raise ExportError(f"{path}: cannot be written: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"{path}: cannot be written: {first_line(error)}") from error
 
 
 def _rounded(checkpoint: Checkpoint) -> Checkpoint:

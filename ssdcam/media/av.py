@@ -10,7 +10,7 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ssdcam.errors import UnavailableError, stop_within
 
@@ -25,7 +25,7 @@ except ImportError as error:
         raise stop from None
     raise UnavailableError(f"video files need opencv-python and av (PyAV): {error}") from error
 
-__all__ = ["Packet", "av", "open_encoder", "open_to_read", "reason"]
+__all__ = ["Packet", "av", "lacks_pts", "open_encoder", "open_to_read", "reason"]
 
 # Of sched_setscheduler(2): SCHED_FIFO and SCHED_RR, which Python has on Linux only.
 _REAL_TIME = (1, 2)
@@ -45,12 +45,22 @@ _ANY_TEXT: dict[str, Any] = {} if int(av.__version__.partition(".")[0]) >= 19 el
 def open_to_read(url: str, **options: Any) -> av.container.InputContainer:
     """Open a file, as ``file:PATH``, or a stream, whatever the letters in its texts are; options as PyAV has them.
 
+    Packets have the times that are stored, or follow from the codec. PyAV has FFmpeg make up others, which for AVI is
+    the next packet's time of decoding: a frame late, and in disorder where frames are decoded in another order.
+
     Raises:
         av.FFmpegError: it cannot be read.
         OSError: as from any file.
     """
     container: av.container.InputContainer = av.open(url, "r", **options, **_ANY_TEXT)
+    if lacks_pts(container):
+        container.flags &= ~cast(int, av.container.Flags.gen_pts.value)
     return container
+
+
+def lacks_pts(container: av.container.InputContainer) -> bool:
+    """Whether a file is of a format, AVI, that says when frames are decoded, but not when they are shown."""
+    return container.format.name == "avi"
 
 
 def reason(error: Exception) -> str:

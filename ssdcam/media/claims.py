@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ssdcam.errors import VideoError
-from ssdcam.files import exists, lock, take
+from ssdcam.files import exists, lock, release, take
 
 
 def marker_of(target: Path) -> Path:
@@ -69,10 +68,4 @@ class Claim:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        done = self.finished or not self._resumable
-        if sys.platform == "win32":  # which removes no file that is open
-            os.close(self._descriptor)
-        if done:
-            self._marker.unlink(missing_ok=True)
-        if sys.platform != "win32":  # the lock goes last: nobody may take a mark that is about to be removed
-            os.close(self._descriptor)
+        release(self._marker, self._descriptor, remove=self.finished or not self._resumable)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
 
-from ssdcam.media.av import Packet, av
+from ssdcam.media.av import Packet, av, lacks_pts
 
 FALLBACK_RATE = Fraction(25)
 """Frames a second where none is stated, as in raw streams."""
@@ -35,6 +35,7 @@ _DISTANCE = 1  # seconds that sound may be nearer to another part's pictures, an
 _FRINGE = Fraction(1, 10)  # seconds that sound may overlap by and nobody is told
 _MARKS = 512  # pictures that are kept in mind
 _PATIENCE = 500  # packets of sound that wait for the picture behind them
+_UNDERWAY = 512  # packets that a decoder works on or keeps at most, with room to spare
 
 
 def starts_anywhere(container: av.container.InputContainer) -> bool:
@@ -110,6 +111,65 @@ class PictureClock:
         self._last = time
         packet.pts = None if packet.pts is None else packet.pts + self._shift
         packet.dts = None if packet.dts is None else packet.dts + self._shift
+
+
+class ShowingClock:
+    """Says when frames are shown where a file states only when their packets are decoded, as AVI does.
+
+    Where frames are decoded in another order than they are shown in, the decoder keeps some back: with each packet that
+    comes it gives the frame whose turn it is, so that what it gives is in order but late. The first frame is shown when
+    its packet is to be decoded, for sound begins then, too; so the others are shown that much before the packet with
+    which they come.
+
+    Args:
+        container: the file; where it does state when frames are shown, all times are left alone.
+
+    Attributes:
+        lateness: how long after its time the decoder gives a frame, in ticks, as far as is known.
+    """
+
+    def __init__(self, container: av.container.InputContainer) -> None:
+        self.lateness = 0
+        self._needed = lacks_pts(container)
+        self._begins: float = math.inf  # the first packet
+        self._depth = 0  # how many frames the decoder keeps back
+        self._sent: deque[int] = deque(maxlen=_UNDERWAY)
+        self._last: int | None = None  # when the last frame is shown
+
+    def begin(self) -> None:
+        """The packets and frames that come next are from elsewhere in the file."""
+        self._sent.clear()
+        self._last = None
+
+    def send(self, packet: Packet) -> None:
+        """Take note of a packet that the decoder gets next, its times as they stay."""
+        if self._needed and packet.size and packet.dts is not None:
+            self._begins = min(self._begins, packet.dts)
+            self._sent.append(packet.dts)
+
+    def time(self, packet: Packet) -> int | None:
+        """When the frame that comes with a packet is shown, in ticks; None: unknown, or there is none."""
+        if not self._needed or packet.dts is None:
+            return packet.pts
+        return packet.dts - self.lateness if packet.dts >= self._begins + self.lateness else None
+
+    def set(self, frame: av.VideoFrame, depth: int) -> None:
+        """Change a frame's time to when it is shown.
+
+        Args:
+            frame: the next that the decoder gives.
+            depth: how many it keeps back; it may find out on the way that there have to be more.
+        """
+        if not self._needed:
+            return
+        if frame.dts is not None:
+            if depth != self._depth and frame.dts in self._sent:
+                at = self._sent.index(frame.dts)
+                self._depth, self.lateness = depth, frame.dts - self._sent[max(at - depth, 0)]
+            frame.pts = frame.dts - self.lateness
+        elif self._last is not None:  # it was kept back until there were no more packets
+            frame.pts = self._last + max(self.lateness // max(depth, 1), 1)
+        self._last = frame.pts
 
 
 @dataclass(frozen=True)

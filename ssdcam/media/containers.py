@@ -131,6 +131,8 @@ class Container:
             from before time 0, too, which a decoder needs to begin with and nobody hears.
         matroska: whether it is Matroska or WebM, which count in milliseconds.
         steady: whether it is AVI, which holds no times: frames come in order at one rate, sound begins with them.
+        texts: which ones about the video it holds, by FFmpeg's names; None: any.
+        chapters: whether it holds them.
     """
 
     format: str
@@ -141,6 +143,8 @@ class Container:
     fragmented: bool = False
     matroska: bool = False
     steady: bool = False
+    texts: frozenset[str] | None = None
+    chapters: bool = True
 
     def tick(self, rate: Fraction) -> Fraction:
         """The unit in seconds that times are kept in; frames that come at ``rate`` hit it where that can be."""
@@ -166,13 +170,30 @@ _MATROSKA = {**_AT_ONCE, "cluster_time_limit": "100"}
 _PCM = frozenset(f"pcm_{kind}" for kind in "s16le s16be s24le s24be s32le s32be f32le f32be u8 mulaw alaw".split())
 _MP4_SOUND = frozenset("aac ac3 alac eac3 mp2 mp3".split())
 
+_TEXTS = frozenset("title artist genre copyright comment date".split())  # that all of them hold
+
 _mp4 = Container(
-    "mp4", ("h264", "h265", "av1", "vp9", "mpeg4"), _MP4_SOUND | {"flac", "opus"}, "aac", _MP4, fragmented=True
+    "mp4",
+    ("h264", "h265", "av1", "vp9", "mpeg4"),
+    _MP4_SOUND | {"flac", "opus"},
+    "aac",
+    _MP4,
+    fragmented=True,
+    texts=_TEXTS
+    | frozenset("album album_artist composer creation_time description keywords location synopsis".split()),
 )
 CONTAINERS: Mapping[str, Container] = {
     ".mp4": _mp4,
     ".m4v": _mp4,
-    ".mov": Container("mov", ("h264", "h265", "mpeg4"), _MP4_SOUND | _PCM, "aac", _MP4, fragmented=True),
+    ".mov": Container(
+        "mov",
+        ("h264", "h265", "mpeg4"),
+        _MP4_SOUND | _PCM,
+        "aac",
+        _MP4,
+        fragmented=True,
+        texts=_TEXTS | frozenset("album creation_time location make model".split()),
+    ),
     ".mkv": Container(
         "matroska",
         ("h264", "h265", "av1", "vp9", "mpeg4"),
@@ -191,6 +212,8 @@ CONTAINERS: Mapping[str, Container] = {
         "libmp3lame",
         _AT_ONCE,
         steady=True,
+        texts=_TEXTS,
+        chapters=False,
     ),
 }
 

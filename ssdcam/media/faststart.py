@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -12,9 +12,10 @@ from typing import BinaryIO
 
 from ssdcam.media.av import Packet, av, open_to_read
 from ssdcam.media.containers import TICKS
+from ssdcam.media.description import TEXTS, Chapter, set_chapters
 
 
-def make_plain(path: Path, format_name: str, frame_time: Fraction) -> None:
+def make_plain(path: Path, format_name: str, frame_time: Fraction, chapters: Sequence[Chapter] = ()) -> None:
     """Rewrite an MP4 or MOV file without encoding anything, whole or not at all.
 
     It gets its index, first of all, so that it starts at once over a network and seeks everywhere. For a while the disk
@@ -24,6 +25,7 @@ def make_plain(path: Path, format_name: str, frame_time: Fraction) -> None:
         path: a file with video and perhaps sound, fragmented or not.
         format_name: ``"mp4"`` or ``"mov"``.
         frame_time: how long the last frame is shown, in seconds.
+        chapters: that it gets, in order and no longer than the video.
 
     Raises:
         av.FFmpegError: it cannot be read or written; it is as it was.
@@ -33,7 +35,7 @@ def make_plain(path: Path, format_name: str, frame_time: Fraction) -> None:
     with NamedTemporaryFile(dir=target.parent, prefix=".ssdcam-", suffix=".part", delete=False) as file:
         temporary = Path(file.name)
         try:
-            _remux(target, temporary, format_name, frame_time)
+            _remux(target, temporary, format_name, frame_time, chapters)
             os.fsync(file.fileno())
             temporary.chmod(target.stat().st_mode & 0o777)  # a temporary file is its owner's alone
             temporary.replace(target)
@@ -42,14 +44,14 @@ def make_plain(path: Path, format_name: str, frame_time: Fraction) -> None:
             raise
 
 
-def _remux(source: Path, target: Path, format_name: str, frame_time: Fraction) -> None:
+def _remux(source: Path, target: Path, format_name: str, frame_time: Fraction, chapters: Sequence[Chapter]) -> None:
     options = {"movflags": "faststart", "movie_timescale": str(TICKS)}
     with (
         open_to_read(f"file:{source}") as given,
         av.open(f"file:{target}", "w", format=format_name, container_options=options) as made,
     ):
-        if "comment" in given.metadata:
-            made.metadata["comment"] = given.metadata["comment"]
+        made.metadata.update({name: text for name, text in given.metadata.items() if name in TEXTS})
+        set_chapters(made, chapters)
         streams = {}
         for stream in given.streams:
             streams[stream.index] = copy = made.add_stream_from_template(stream, opaque=True)

@@ -22,10 +22,12 @@ def check_targets(pairs: Iterable[tuple[Path, Path]]) -> list[Path]:
     for source, target in pairs:
         other = inputs.setdefault(target, source)
         if other != source:
-            raise WrongUsageError(
-                f"{other} and {source} would both become {target}: "
-                "give their common folder as a quoted glob ('folder/**/*'), which keeps subfolders"
+            advice = (
+                "rename one of them, or give them to two runs, each with a folder of its own as -o"
+                if other.parent == source.parent
+                else "give their common folder as a quoted glob ('folder/**/*'), which keeps subfolders"
             )
+            raise WrongUsageError(f"{other} and {source} would both become {target}: {advice}")
         if same_file(target, source):
             raise WrongUsageError(f"{target}: is the input itself; give another name or folder")
     return [target for target in inputs if exists(target)]

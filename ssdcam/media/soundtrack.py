@@ -23,6 +23,7 @@ _LONGEST_HOLE = 3600  # seconds that are filled with silence: a wrong time in a 
 # FFmpeg looks into the first seconds to find out what a stream holds: sound may begin behind them. It keeps in memory
 # what it has seen.
 _LOOK_FAR = {"analyzeduration": str(3600 * 10**6), "probesize": str(2**27)}
+_LEAST_RATE = 44_100  # of MP3 in AVI: at a telephone's, which is outside the standard, the run-up takes 0.14 s
 _AS_GOOD_AS_ZERO = Fraction(1, 20)  # seconds that sound may be late by in a container where it begins at 0
 
 
@@ -125,6 +126,7 @@ class Soundtrack:
         self._packets = self._copied(output) if copied else self._encoded(output)
         self.next_time: Fraction | None = Fraction(0)
         self._next: Packet | None = None
+        self._lasts = 0  # how long the last packet that was given is heard, in its own unit
         self._advance()
 
     def until(self, seconds: float) -> Iterator[Packet]:
@@ -132,9 +134,11 @@ class Soundtrack:
         while self._next is not None and self.next_time is not None and self.next_time < seconds:
             packet, begins = self._next, self.next_time
             self._advance()
-            # Matroska often does not say how long a packet is; in fragments, the next one would begin with the last.
+            # Matroska often does not say how long a packet is; in fragments, the next one would begin with it, and the
+            # last would not be heard: that one is taken to be as long as the one before.
             if not packet.duration and self.next_time is not None:
                 packet.duration = max(round((self.next_time - begins) / packet.time_base), 0)
+            packet.duration = self._lasts = packet.duration or self._lasts
             yield packet
 
     def close(self) -> None:
@@ -189,13 +193,15 @@ class Soundtrack:
     def _encoded(self, output: av.container.OutputContainer) -> Iterator[Packet]:
         source, name = self._stream.codec_context, self._kind.sound_encoder
         rates = av.Codec(name, "w").audio_rates or [source.sample_rate]
-        rate = min((r for r in rates if r >= source.sample_rate), default=max(rates))
+        least = max(source.sample_rate, _LEAST_RATE if self._kind.steady else 0)
+        rate = min((r for r in rates if r >= least), default=max(rates))
         layout = source.layout.name
         if layout == f"{source.channels} channels":  # nobody said which is which
             layout = _LAYOUTS.get(source.channels, "stereo")
         if not _encodes(name, rate, layout):
             layout = "stereo"
-        frames = self._decoded(rate, layout)
+        # What an encoder puts in front of the sound would delay it where nothing begins before time 0.
+        frames = self._decoded(rate, layout, _run_up(name, rate, layout) if self._kind.steady else 0)
         first = next(frames, None)
         if first is None:
             return
@@ -203,16 +209,16 @@ class Soundtrack:
         assert isinstance(stream, av.AudioStream)
         stream.metadata.update(_language(self._stream))
         _set_up(stream.codec_context, layout)
-        ahead: int | None = None
         for frame in chain([first], frames, [None]):
             for packet in stream.encode(frame):
-                if ahead is None:  # an encoder's run-up begins before time 0, of which a steady container knows nothing
-                    ahead = min(packet.pts or 0, 0) if self._kind.steady else 0
-                packet.pts = packet.dts = (packet.pts or 0) - ahead
+                packet.dts = packet.pts
                 yield packet
 
-    def _decoded(self, rate: int, layout: str) -> Iterator[av.AudioFrame]:
-        """Frames in the encoder's rate and layout, without holes: silence stands where something is missing."""
+    def _decoded(self, rate: int, layout: str, begin: int) -> Iterator[av.AudioFrame]:
+        """Frames in the encoder's rate and layout, without holes: silence stands where something is missing.
+
+        What is heard before sample ``begin`` of the output is left out.
+        """
         options = {"async": "1", "first_pts": "0"} if self._kind.steady else {"async": "1"}
         resampler = av.AudioResampler("fltp", layout, rate, _CHUNK, options)
         heard = Fraction(0)
@@ -231,8 +237,8 @@ class Soundtrack:
                 self.dropped += 1
                 continue
             for frame in decoded:
-                yield from _from_zero(resampler.resample(frame))
-        yield from _from_zero(resampler.resample(None))
+                yield from _since(begin, resampler.resample(frame))
+        yield from _since(begin, resampler.resample(None))
 
     def _read(self) -> Iterator[Packet]:
         """The source's packets, with times of the output; what would go backwards is broken, and left out."""
@@ -273,26 +279,42 @@ def _set_up(encoder: av.AudioCodecContext, layout: str) -> None:
 
 def _encodes(name: str, rate: int, layout: str) -> bool:
     """Try an encoder, because a stream that turns out wrong cannot be taken out of an output."""
-    trial = av.CodecContext.create(name, "w")
-    assert isinstance(trial, av.AudioCodecContext)
-    trial.format = (av.Codec(name, "w").audio_formats or [av.AudioFormat("fltp")])[0]
-    trial.sample_rate = rate
     try:
-        _set_up(trial, layout)
-        trial.open()
+        _opened(name, rate, layout)
     except (av.FFmpegError, ValueError):
         return False
     return True
 
 
-def _from_zero(frames: list[av.AudioFrame]) -> Iterator[av.AudioFrame]:
-    """Frames without the samples from before time 0."""
+def _opened(name: str, rate: int, layout: str) -> av.AudioCodecContext:
+    encoder = av.CodecContext.create(name, "w")
+    assert isinstance(encoder, av.AudioCodecContext)
+    encoder.format = (av.Codec(name, "w").audio_formats or [av.AudioFormat("fltp")])[0]
+    encoder.sample_rate = rate
+    _set_up(encoder, layout)
+    encoder.open()
+    return encoder
+
+
+def _run_up(name: str, rate: int, layout: str) -> int:
+    """How many samples an encoder puts in front of what it is given; FFmpeg tells with the first packet."""
+    encoder = _opened(name, rate, layout)
+    silence = av.AudioFrame(encoder.format, layout, encoder.frame_size or _CHUNK)
+    for plane in silence.planes:
+        plane.update(bytes(plane.buffer_size))
+    silence.sample_rate, silence.pts, silence.time_base = rate, 0, Fraction(1, rate)
+    packets = [*encoder.encode(silence), *encoder.encode(None)]
+    return max(-round((packets[0].pts or 0) * packets[0].time_base * rate), 0)
+
+
+def _since(begin: int, frames: list[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+    """Frames without the samples from before sample ``begin`` of the output."""
     for frame in frames:
-        early = ceil(-(frame.pts or 0) * Fraction(frame.time_base or 0) * frame.sample_rate)
+        early = ceil(begin - (frame.pts or 0) * Fraction(frame.time_base or 0) * frame.sample_rate)
         if early <= 0:
             yield frame
         elif early < frame.samples:
             samples: Any = np.ascontiguousarray(frame.to_ndarray()[:, early:])
             rest = av.AudioFrame.from_ndarray(samples, frame.format.name, frame.layout.name)
-            rest.sample_rate, rest.pts, rest.time_base = frame.sample_rate, 0, Fraction(1, frame.sample_rate)
+            rest.sample_rate, rest.pts, rest.time_base = frame.sample_rate, begin, Fraction(1, frame.sample_rate)
             yield rest

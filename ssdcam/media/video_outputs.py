@@ -47,8 +47,11 @@ class VideoJob:
         return self.target is not None and exists(marker_of(self.target)) and not is_claimed(self.target)
 
     def made_with(self, comment: str) -> bool:
-        """Whether the output that is there bears this comment, which stands for the options that it was made with."""
-        return self.target is not None and read_comment(self.target) == comment
+        """Whether the output that is there bears this comment, which stands for the options that it was made with.
+
+        A comment of the input's own may come before it.
+        """
+        return self.target is not None and read_comment(self.target).rpartition("\n")[2] == comment
 
     def claim(self) -> Claim | None:
         """Keep other runs away from the output, if there is one, and mark it as unfinished.

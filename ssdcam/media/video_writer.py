@@ -31,6 +31,7 @@ from ssdcam.errors import VideoError, WrongUsageError
 from ssdcam.files import same_file
 from ssdcam.media.av import Packet, av, open_encoder, open_to_read, reason
 from ssdcam.media.containers import CODECS, Container, check_output, container_of
+from ssdcam.media.description import Chapter, Description, between, set_chapters
 from ssdcam.media.faststart import cut_to_fragments, has_fragment, make_plain
 from ssdcam.media.frame import Picture
 from ssdcam.media.planar import PlanarPicture
@@ -56,6 +57,8 @@ class VideoWriter:
         height: of the images, in pixels; likewise.
         rate: frames a second of the source: nominal, or the mean where it varies.
         stride: only every so manieth of them will come, and each is shown so much longer.
+        ends: when the source's pictures are expected to end, in seconds of the output: chapters go no further. None:
+            nobody knows. See :meth:`close`.
         codec: one of :data:`~ssdcam.media.containers.CODECS`.
         crf: quality on the codec's own scale, lower being better; None for its default.
         preset: one of :data:`~ssdcam.media.containers.PRESETS`.
@@ -68,7 +71,10 @@ class VideoWriter:
         start: when the output begins, in seconds of that file's clock, as its frames have it: what is subtracted from a
             frame's time there gives ``pts`` here. Sound from before is left out.
         end: when the sound ends, on the same clock; None: it is kept to its own end.
-        comment: goes into the file as its comment, which players may show; see :func:`read_comment`.
+        description: what the file is to say about itself, as far as its container can; what it cannot is told. Chapters
+            are on the clock of ``start``. MP4 and MOV get them when they are closed.
+        comment: goes into the file as its comment, which players may show, behind the description's own; see
+            :func:`read_comment`.
         warn: is told, in a line, of what the user should know but what does not stop the video; by any thread.
 
     Attributes:
@@ -88,6 +94,7 @@ class VideoWriter:
         height: int,
         rate: Fraction,
         stride: int = 1,
+        ends: float | None = None,
         codec: str = "h264",
         crf: int | None = None,
         preset: str = "veryfast",
@@ -97,6 +104,7 @@ class VideoWriter:
         audio_from: Path | None = None,
         start: float = 0.0,
         end: float | None = None,
+        description: Description | None = None,
         comment: str = "",
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
@@ -109,7 +117,7 @@ class VideoWriter:
         self._kept = False  # whether there is something to play in it, and it is where it belongs
         self._shape = (height, width, 3)
         self._kind = container_of(path)
-        self._source_frame, self._frame = 1 / rate, stride / rate  # seconds
+        self._source_frame, self._frame, self._ends = 1 / rate, stride / rate, ends  # seconds
         self._lasts = self._source_frame  # seconds that the last frame is shown
         rate /= stride
         self._tick = self._kind.tick(rate)
@@ -136,8 +144,7 @@ class VideoWriter:
             self._output = av.open(
                 f"file:{self._file}", "w", format=self._kind.format, container_options=dict(self._kind.options)
             )
-            if comment:
-                self._output.metadata["comment"] = comment
+            self._describe(description or Description(), comment, start)
             stream = self._output.add_stream(
                 CODECS[codec].encoder,
                 rate,
@@ -163,6 +170,29 @@ class VideoWriter:
             self._identity = _identity(self._file)
             self._header = self._file.stat().st_size
         self._looked = time.monotonic()
+
+    def _describe(self, description: Description, comment: str, start: float) -> None:
+        """Put into the output what it is to say about itself, and tell what it cannot hold."""
+        texts = dict(description.texts)
+        if comment:
+            texts["comment"] = "\n".join(filter(None, (texts.get("comment"), comment)))
+        lacking = set() if self._kind.texts is None else texts.keys() - self._kind.texts
+        if "creation_time" in lacking and "date" not in texts:
+            texts["date"] = texts["creation_time"]
+            lacking.remove("creation_time")
+        self._output.metadata.update({name: text for name, text in texts.items() if name not in lacking})
+        left_out = sorted(lacking)
+        self._chapters: list[Chapter] = []
+        if self._kind.chapters:
+            end = None if self._ends is None else Fraction(start) + Fraction(self._ends)
+            self._chapters = between(description.chapters, Fraction(start), end)
+        elif description.chapters:
+            left_out.append("chapters")
+        if left_out:
+            self._warn(f"{self.path}: {self.path.suffix} cannot hold the source's {', '.join(left_out)}")
+        # While it is in fragments, an MP4 does without: its chapters are a track, and nobody knows yet how long it is.
+        if not self._kind.fragmented:
+            set_chapters(self._output, self._chapters)
 
     def write(self, picture: NDArray[np.uint8] | Picture, pts: float) -> None:
         """Add a frame.
@@ -214,8 +244,8 @@ class VideoWriter:
         Args:
             ended: whether the video ran to its end, or to ``end``: then the sound is kept to its own. Otherwise it
                 stops with the last frame, which is shown for one of the output's at most.
-            ends: when the source's pictures end, in seconds of the output. None: nobody knows, and the last frame is
-                shown for one of the source's. AVI shows every frame for one of the output's.
+            ends: when the source's pictures ended, in seconds of the output. None: when they were expected to; where
+                nobody knows, the last frame is shown for one of the source's. AVI shows each for one of the output's.
 
         Raises:
             VideoError: the rest could not be written, or not one frame was, in which case there is no file.
@@ -225,7 +255,7 @@ class VideoWriter:
         if not self._frames:
             self._release()
             raise VideoError(f"{self.path}: was not kept, for not one frame was written")
-        left = max(Fraction(ends or 0) - self._last * self._tick, self._source_frame)
+        left = max(Fraction(ends or self._ends or 0) - self._last * self._tick, self._source_frame)
         self._lasts = left if ended else min(left, self._frame)
         with self._failing():
             try:
@@ -338,7 +368,8 @@ class VideoWriter:
 
     def _make_plain(self) -> None:
         try:
-            make_plain(self.path, self._kind.format, self._lasts)
+            chapters = between(self._chapters, Fraction(0), self._last * self._tick + self._lasts)
+            make_plain(self.path, self._kind.format, self._lasts, chapters)
         except (av.FFmpegError, OSError) as error:
             self._warn(f"{self.path}: is whole and plays, but stays in fragments: {reason(error)}")
 

@@ -28,6 +28,7 @@ from ssdcam.records.writer import RecordWriter, check_labels
 LABELS_FILE = "classes.txt"
 INDEX_FILE = "index.jsonl"
 _SUFFIX = ".txt"
+_ROUNDED = 1e-6  # of the picture's size: what an edge may be off, as many tools write six decimals
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
 
 
@@ -153,6 +154,11 @@ def _line(found: Mapping[str, Any], width: int, height: int) -> str:
     return " ".join([str(found["class_id"]), *(f"{part:.8f}" for part in parts), f"{found['score']:.4f}\n"])
 
 
+def _back_inside(edge: float) -> float:
+    """An edge, as a part of the picture's size, that lies outside by no more than rounding moves it; others stay."""
+    return min(max(edge, 0.0), 1.0) if -_ROUNDED <= edge <= 1 + _ROUNDED else edge
+
+
 def _found(line: str, width: int, height: int, names: Sequence[str]) -> Found:
     words = line.split()
     if len(words) not in (5, 6):
@@ -163,7 +169,8 @@ def _found(line: str, width: int, height: int, names: Sequence[str]) -> Found:
         raise ValueError("holds something that is no number") from None
     if not 0 <= class_id < len(names):
         raise ValueError(f"class {class_id} is not one of the {len(names)} labels")
-    box = [(cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height]
+    edges = [(cx - w / 2, width), (cy - h / 2, height), (cx + w / 2, width), (cy + h / 2, height)]
+    box = [_back_inside(edge) * size for edge, size in edges]
     return found_from_json(
         {"label": names[class_id], "class_id": class_id, "score": score[0] if score else 1.0, "box": box}
     )

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from ssdcam.errors import SsdcamError, TrainingError
+from ssdcam.errors import SsdcamError, TrainingError, first_line
 from ssdcam.training.augment import Augmentation, Example, augment, mosaic
 from ssdcam.training.data import LEAST_SIDE, Order, PhotoStore, epoch_order, repeats, steps_an_epoch
 from ssdcam.training.loss import Targets
@@ -183,7 +183,7 @@ def batches(
             if isinstance(error, EOFError | ConnectionError | FileNotFoundError):
                 reason = "a worker process was ended"
             else:
-                reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+                reason = getattr(error, "strerror", None) or first_line(error)
             raise TrainingError(f"{reason}; is memory short? pass fewer --workers") from error
         if batch is None:
             return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -12,11 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
-from ssdcam.errors import TrainingError
+from ssdcam.errors import TrainingError, first_line
 from ssdcam.files import write_whole, writing
 
 STATE, PREVIOUS = "resume.pt", "resume.previous.pt"
+DAMAGED = "resume.damaged.pt"
 LOG = "log.csv"
+
+_log = logging.getLogger("ssdcam")
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
@@ -37,6 +42,8 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 def load_state(folder: Path) -> dict[str, Any] | None:
     """The newest state that can be read; None if there never was one.
 
+    One that cannot be read is put aside if the one before can, which the next to be saved would replace by it.
+
     Raises:
         TrainingError: there are states, and none can be read.
     """
@@ -48,15 +55,23 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         except FileNotFoundError:
             continue
         except Exception as error:  # whatever torch meets in a damaged file
-            reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+            reason = first_line(error)[:200]
         else:
             if isinstance(state, dict):
+                if trouble:
+                    _put_aside(folder, trouble)
                 return state
             reason = "it holds no state of a run"
         trouble = TrainingError(f"{path}: cannot be read: {reason}")
     if trouble:
         raise trouble
     return None
+
+
+def _put_aside(folder: Path, trouble: TrainingError) -> None:
+    with writing(folder / STATE, TrainingError), suppress(FileNotFoundError):  # another process of the run was first
+        (folder / STATE).replace(folder / DAMAGED)
+    _log.warning("%s; the run goes on from the state before, and that file is now %s", trouble, DAMAGED)
 
 
 def _check_whole(path: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from ssdcam.errors import WrongUsageError
-from ssdcam.training.augment import Augmentation
+from ssdcam.training.augment import NOTHING, Augmentation
 from ssdcam.training.loss import LossFigures
 
 OptimizerName = Literal["sgd", "adamw"]
@@ -101,10 +101,31 @@ def settings_to_json(settings: Settings) -> dict[str, Any]:
 
 def differences(settings: Settings, stored: Mapping[str, Any]) -> list[str]:
     """What a run was started with that is not what it is to be resumed with, a text each."""
-    now = settings_to_json(settings)
-    before = {**settings_to_json(Settings()), **stored}  # what was not yet a setting then was as it is by default
-    names = [f.name for f in fields(Settings) if f.name not in _FREE]
-    return [f"{name} was {before[name]}, not {now[name]}" for name in names if now[name] != before[name]]
+    now = _as_told(settings_to_json(settings))
+    # What was not yet a setting then was as it is by default.
+    before = _as_told({**settings_to_json(Settings()), **stored})
+    told = []
+    for name, value in now.items():
+        was = before.get(name, value)
+        if isinstance(value, bool) and name.startswith("--") and was != value:
+            told.append(f"{name} was {'given' if was else 'not given'}")
+        elif was != value:
+            told.append(f"{name} was {was}, not {value}")
+    return told
+
+
+def _as_told(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by the names of ``ssdcam train``'s options; those that have none, by their own."""
+    loss, augmentation = dict(settings["loss"]), dict(settings["augmentation"])
+    none = augmentation == _plain(asdict(NOTHING))
+    told = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in settings.items()
+        if name not in {*_FREE, "loss", "augmentation"}
+    }
+    told |= {"--loss": loss.pop("classification"), "--no-augment": none, "--mosaic": augmentation.pop("mosaic")}
+    told |= {f"the loss's {name}": value for name, value in loss.items()}
+    return told if none else told | {f"the augmentation's {name}": value for name, value in augmentation.items()}
 
 
 def _plain(value: Any) -> Any:

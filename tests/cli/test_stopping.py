@@ -164,6 +164,14 @@ def drop():
     except BaseException:
         pass
 """,
+    "something that takes its time over it": """
+import time
+def drop():
+    try:
+        send()
+    except BaseException:
+        time.sleep(0.5)
+""",
 }
 
 
@@ -429,7 +437,7 @@ def test_processes_that_prepare_photos_end_with_the_run(tmp_path: Path) -> None:
     finally:
         process.kill()
     assert (process.returncode, out) == (130, "")
-    assert one_line(err).startswith("note: stopping: ")
+    assert one_line(err).startswith("note: stopping after this step")
     assert len(children) >= 2
     assert psutil.wait_procs(children, timeout=GUARD)[1] == []
 

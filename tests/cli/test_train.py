@@ -105,7 +105,7 @@ def test_train_from_a_checkpoint_and_again(data: Path, model: Path, tmp_path: Pa
 
     other = run("train", data, "-m", model, "-o", out, *QUICK, "--resume", "--lr", "0.5", command=INSTALLED)
     assert other.returncode == 1
-    assert "lr was 0.0001, not 0.5" in one_line(other.stderr)
+    assert "--lr was 0.0001, not 0.5" in one_line(other.stderr)
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_ctrl_c_saves_and_the_run_goes_on(data: Path, tmp_path: Path) -> None:
     finally:
         process.kill()
     assert (process.returncode, out) == (130, "")
-    assert one_line(err).startswith("note: stopping: the step under way is finished, and all is saved; a second time")
+    assert one_line(err).startswith("note: stopping after this step, then all is saved; Ctrl-C again ends at once")
     rows = len(read_log(part / "log.csv"))
     assert rows < 60
     uninterrupted = run(*arguments, "-o", whole, command=INSTALLED)

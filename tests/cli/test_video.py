@@ -16,6 +16,7 @@ import pytest
 
 from ssdcam.media.av import av
 from ssdcam.media.claims import Claim
+from ssdcam.media.video_writer import read_comment
 from ssdcam.records import read_records
 from ssdcam.records.record import to_json
 
@@ -578,6 +579,88 @@ def test_every_kind_of_track_that_is_left_out(shared: Path, tmp_path: Path) -> N
     source = shared / "videos/nasa-two-streams-audio.mp4"
     done = run("video", source, "-o", tmp_path / "out.mp4", "--max-frames", "3")
     assert one_line(done.stderr).endswith("tracks left out: 1 video, 1 audio, 2 subtitle")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.mov", "timecode"), ("a.mkv", "attachment"), ("chapters.mp4", None)])
+def test_what_cameras_and_studios_add_is_told(tmp_path: Path, name: str, kind: str | None) -> None:
+    """But not the track that MP4 has for chapters, which are kept."""
+    with av.open(str(tmp_path / name), "w") as container:
+        container.metadata.update({"timecode": "01:02:03:04"} if kind == "timecode" else {})
+        if kind is None:
+            chapter = {"id": 1, "start": 0, "end": 1, "time_base": Fraction(1), "metadata": {"title": "a"}}
+            container.set_chapters([chapter])
+        stream = container.add_stream("mpeg4", 25, width=64, height=48)
+        if kind == "attachment":
+            container.add_attachment("font.ttf", "font/ttf", b"letters")
+        for index in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(clips.image(index, 64, 48), "bgr24")))
+        container.mux(stream.encode(None))
+    done = run("video", tmp_path / name, "-o", tmp_path / "out.mp4")
+    line = f"warning: {tmp_path / name}: the output holds the first video and sound; tracks left out: 1 {kind}\n"
+    assert (done.returncode, done.stderr) == (0, line if kind else "")
+
+
+def described(source: Path, path: Path, comment: str = "") -> Path:
+    """The same video, recorded some time and somewhere, with chapters of half a second."""
+    with av.open(str(source)) as given, av.open(str(path), "w") as made:
+        made.metadata.update(title="A walk", creation_time="2021-03-04T05:06:07.000000Z", location="+48.1250-011.5000/")
+        made.metadata["comment"] = comment
+        made.set_chapters(
+            [
+                {"id": n, "start": n, "end": n + 1, "time_base": Fraction(1, 2), "metadata": {"title": f"part {n}"}}
+                for n in range(3)
+            ]
+        )
+        stream = made.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                made.mux(packet)
+    return path
+
+
+def chapters(path: Path) -> list[tuple[float, float, str]]:
+    with av.open(str(path)) as container:
+        return [
+            (
+                float(each["start"] * each["time_base"]),
+                float(each["end"] * each["time_base"]),
+                each["metadata"]["title"],
+            )
+            for each in container.chapters()
+        ]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_title_date_place_and_chapters_are_kept(tmp_path: Path, clip: Path, suffix: str) -> None:
+    source, out = described(clip, tmp_path / "walk.mp4"), tmp_path / f"out{suffix}"
+    done = run("video", source, "-o", out)
+    assert (done.returncode, done.stderr) == (0, "")
+    with av.open(str(out)) as container:
+        said = {name.lower(): text for name, text in container.metadata.items()}
+    assert said["title"] == "A walk"
+    assert said["creation_time"] == "2021-03-04T05:06:07.000000Z"
+    assert said["location"] == "+48.1250-011.5000/"
+    end = pytest.approx(40 / 30, abs=1e-3)
+    assert chapters(out) == [(0, 0.5, "part 0"), (0.5, 1, "part 1"), (1, end, "part 2")]
+    assert run("video", source, "-o", out, "-y", "--start", "0.7", "--end", "1.1").returncode == 0
+    times = [time for begins, ends, _ in chapters(out) for time in (begins, ends)]
+    assert times == pytest.approx([0, 0.3, 0.3, 0.4], abs=2e-3)
+    assert [name for _, _, name in chapters(out)] == ["part 1", "part 2"]
+
+
+def test_a_comment_is_kept_and_resume_still_knows_its_own(tmp_path: Path, clip: Path) -> None:
+    source, out, again = (
+        described(clip, tmp_path / "walk.mp4", "With Ada\nand Max"),
+        tmp_path / "out",
+        tmp_path / "again",
+    )
+    for given, folder in ((source, out), (out / source.name, again)):
+        for said in ("40 frames in ", "1 of 1 already done\n"):
+            assert run("video", given, "-o", f"{folder}/", "--resume").stdout.startswith(said)
+        assert re.fullmatch(r"With Ada\nand Max\nssdcam options \w+ input \w+", read_comment(folder / source.name))
+    done = run("video", source, "-o", f"{out}/", "--resume", "--score", "0.4")
+    assert f"{out / source.name}: was not made of this video with these options" in one_line(done.stderr)
 
 
 def test_no_audio(tmp_path: Path) -> None:

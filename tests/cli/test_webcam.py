@@ -81,6 +81,21 @@ def test_the_detector_is_loaded_before_the_camera_is_opened(monkeypatch: pytest.
     assert order == ["detector", "camera"]
 
 
+@pytest.mark.parametrize(
+    "camera",
+    [
+        pytest.param("63", marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells beforehand")),
+        "/dev/video63",
+        "nothing.mp4",
+    ],
+)
+def test_no_detector_is_loaded_for_what_is_not_there(monkeypatch: pytest.MonkeyPatch, camera: str) -> None:
+    loaded: list[dict[str, Any]] = []
+    monkeypatch.setattr(loading, "load_detector", lambda **options: loaded.append(options) or stub_detector())
+    assert command_line.run(["webcam", camera, "--no-window", "--json"]) == 1
+    assert loaded == []
+
+
 def test_max_frames(clip: Path) -> None:
     done = run("webcam", clip, "--json", "--max-frames", "5", "--no-window")
     assert done.returncode == 0

@@ -100,12 +100,20 @@ def test_weights_that_are_damaged_are_not_compiled(tiny_checkpoint, tmp_path, mo
     (weights,), (compiled,) = ([*(tmp_path / "openvino").glob(pattern)] for pattern in ("*.bin", "*.blob"))
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 64
-    for gone in (False, True):
+    for damaged in (None, b"", b"nothing that was compiled"):  # None: what was compiled is whole, and taken
         weights.write_bytes(data)
-        if gone:
+        if damaged is not None:
             compiled.unlink()
+            compiled.write_bytes(damaged)
         for ours, theirs in zip(OpenVinoEngine(tiny_checkpoint, precision="fp32").infer(pixels), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
+        assert (weights.read_bytes() == data) is (damaged is None)
+
+    # What is compiled in another precision, or by another version, says nothing of them.
+    weights.write_bytes(data)
+    compiled.rename(compiled.with_name(f"{weights.stem}.0123456789abcdef.blob"))
+    for ours, theirs in zip(OpenVinoEngine(tiny_checkpoint, precision="fp32").infer(pixels), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     assert weights.read_bytes() != data
 
 

@@ -112,6 +112,10 @@ class TestTorch:
         assert finding.text == "does not load: libtorch_cpu.so: undefined symbol: x"
         assert "pytorch.org" in finding.remedy
 
+    def test_does_not_load_and_says_nothing(self, fake: Fake) -> None:
+        fake("torch.py", "raise ImportError")
+        assert only("torch").text == "does not load: ImportError"
+
     def test_raises_what_nobody_expects(self, fake: Fake) -> None:
         fake("torch.py", "raise RuntimeError('first line\\nsecond')")
         finding = only("torch")

@@ -30,6 +30,18 @@ def test_two_for_one_are_refused(files: Path) -> None:
         check_targets([(files / "a.mp4", files / "x.mp4"), (files / "b.mp4", files / "x.mp4")])
 
 
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [(("a/x.MTS", "b/x.mp4"), "give their common folder as a quoted glob"), (("a/x.MTS", "a/x.mp4"), "rename one")],
+)
+def test_two_for_one_are_told_what_helps(tmp_path: Path, names: tuple[str, str], advice: str) -> None:
+    """A glob keeps folders apart, but not what lies in one."""
+    videos = [Picture(tmp_path / name, Path(Path(name).name)) for name in names]
+    jobs = plan_videos(videos, str(tmp_path / "out"), several=True)
+    with pytest.raises(WrongUsageError, match=rf"would both become .*x\.mp4: {advice}"):
+        check_targets((job.path, job.target) for job in jobs if job.target)
+
+
 def test_the_same_pair_twice_is_one(files: Path) -> None:
     assert check_targets([(files / "a.mp4", files / "done.mp4")] * 2) == [files / "done.mp4"]
 

@@ -85,8 +85,25 @@ def test_in_step(tmp_path: Path, suffix: str, video_begins: float, sound_begins:
 def test_avi_keeps_in_step(tmp_path: Path, codec: str, sound_begins: float) -> None:
     source = film(tmp_path / "in.mkv", codec, sound_begins=sound_begins)
     assert pass_on(source, tmp_path / "out.avi") == []
-    assert burst_time(tmp_path / "out.avi") == pytest.approx(1.0, abs=0.06)
+    assert burst_time(tmp_path / "out.avi") == pytest.approx(1.0, abs=0.012)
     assert frame_times(tmp_path / "out.avi") == pytest.approx(steady(50))
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_sound_that_is_encoded_for_avi_is_in_time(tmp_path: Path, rate: int) -> None:
+    source = film(tmp_path / "in.mkv", "flac", rate=rate)
+    assert pass_on(source, tmp_path / "out.avi") == []
+    assert codec_of(tmp_path / "out.avi") == "mp3"
+    assert burst_time(tmp_path / "out.avi") == pytest.approx(1.0, abs=0.002)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_the_last_packet_is_heard_where_no_duration_is_stated(tmp_path: Path, suffix: str) -> None:
+    """As in Matroska, before FFmpeg 9."""
+    source, target = film(tmp_path / "in.mkv", "alac"), tmp_path / f"out{suffix}"
+    assert pass_on(source, target) == []
+    assert codec_of(target) == "alac"
+    assert len(sound(target)[0]) == len(sound(source)[0])
 
 
 def test_a_clock_that_starts_anywhere(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ssdcam.errors import VideoError, WrongUsageError
 from ssdcam.media.av import av
+from ssdcam.media.sources import FileSource
 from ssdcam.media.video_writer import VideoWriter
 
 from .clips import boxes, film, frame_times, frames, image, index_of, packets, steady, write
@@ -47,7 +48,7 @@ def test_every_codec_in_every_container(
     write(path, steady(12), codec=codec)
     back = frames(path)
     assert [index_of(picture) for _, picture in back] == list(range(12))
-    # What FFmpeg makes of H.264 in AVI, which says no times, is a frame late throughout.
+    # AVI does not say when frames are shown, and what PyAV makes up for H.264 is a frame late throughout.
     begins = back[0][0] if (suffix, codec) == (".avi", "h264") else 0.0
     np.testing.assert_allclose([time - begins for time, _ in back], steady(12), rtol=0, atol=1e-6)
     assert packets(path, "video")[-1].duration == Fraction(1, 25)
@@ -62,6 +63,20 @@ def test_every_codec_in_every_container(
         if codec == "h265" and suffix in FRAGMENTED:
             assert stream.codec_context.codec_tag == "hvc1"
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("rate", [Fraction(1), Fraction(25)])
+@pytest.mark.parametrize("codec", ["h264", "mpeg4"])
+def test_avi_is_read_at_the_times_that_were_written(tmp_path: Path, codec: str, rate: Fraction) -> None:
+    path = tmp_path / "out.avi"
+    write(path, steady(12, rate), codec=codec, rate=rate)
+    with FileSource(path) as source:
+        own = {frame.pts: index_of(frame.image) for frame in iter(source.read, None)}
+    capture, theirs = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG), {}
+    while (shown := capture.read())[0]:
+        theirs[capture.get(cv2.CAP_PROP_POS_MSEC) / 1000] = index_of(np.asarray(shown[1], np.uint8))
+    assert list(own) == list(theirs) == pytest.approx(steady(12, rate))
+    assert list(own.values()) == list(theirs.values()) == list(range(12))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -221,6 +221,15 @@ def test_yolo_of_others_is_read_with_sizes_and_labels_from_elsewhere(tmp_path: P
     assert next(read_yolo(tmp_path, sizes=sizes.__getitem__)).detections.labels == ("y",)
 
 
+def test_yolo_boxes_of_others_may_reach_outside_but_not_by_rounding(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("x\n")
+    (tmp_path / "a.txt").write_text("0 0.104167 0.979167 0.208335 0.041667\n0 0.1 0.5 0.4 0.2\n")
+    (one,) = read_yolo(tmp_path, sizes={"a": (100, 200)}.__getitem__)
+    assert one.detections.boxes[0, 0] == 0
+    assert one.detections.boxes[0, 3] == 200
+    assert one.detections.boxes[1, 0] == pytest.approx(-10)
+
+
 def test_an_earlier_run_leaves_the_index_of_a_yolo_folder(tmp_path: Path) -> None:
     write(f"yolo:{tmp_path}", [record("old.jpg", TWO)])
     write(f"yolo:{tmp_path}", [record("new.jpg", TWO)])

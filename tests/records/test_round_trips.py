@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from ssdcam.records import Record, open_records
+from ssdcam.records import Record, open_records, read_records
 
 from .samples import FORMATS, LABELS, TWO, as_json, labelled_records, read, record, targets, write
 
@@ -79,6 +79,16 @@ def test_odd_labels_and_sources_come_back(name: str, tmp_path: Path) -> None:
     records = [record(text, [(i, 0.5, (1, 2, 3, 4))], frame=i, time=1, labels=odd) for i, text in enumerate(odd)]
     write(targets(tmp_path)[name], records, odd)
     assert sorted(read(targets(tmp_path)[name]), key=lambda one: one["frame"]) == as_json(records)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_boxes_at_the_edges_come_back_inside(name: str, tmp_path: Path) -> None:
+    boxes = [box for i in range(1, 480) for box in ((0, 0, i / 3, i / 7), (i / 3, i / 7, 640, 480))]
+    write(targets(tmp_path)[name], [record("a.jpg", [(0, 0.5, box) for box in boxes])])
+    (one,) = read_records(targets(tmp_path)[name])
+    assert len(one.detections.boxes) == len(boxes)
+    assert one.detections.boxes.min() >= 0
+    assert (one.detections.boxes.max(axis=0) <= (640, 480, 640, 480)).all()
 
 
 @pytest.mark.parametrize("name", FORMATS)

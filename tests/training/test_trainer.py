@@ -1,3 +1,4 @@
+import errno
 import io
 import itertools
 import os
@@ -22,7 +23,7 @@ from ssdcam.detection.torch_engine import TorchEngine
 from ssdcam.errors import TrainingError, WrongUsageError
 from ssdcam.evaluation import evaluate, pair
 from ssdcam.training import run_folder
-from ssdcam.training.augment import Augmentation
+from ssdcam.training.augment import NOTHING, Augmentation
 from ssdcam.training.batches import batches
 from ssdcam.training.distributed import Share
 from ssdcam.training.hooks import Hooks
@@ -30,6 +31,7 @@ from ssdcam.training.log import Log, read_log
 from ssdcam.training.loss import LossFigures
 from ssdcam.training.optimizer import freeze
 from ssdcam.training.schedule import lr_factor
+from ssdcam.training.settings import Settings, differences, settings_to_json
 from ssdcam.training.teacher import Teacher
 from ssdcam.training.trainer import Trainer
 from ssdcam.training.transfer import fresh, retarget, transfer
@@ -127,11 +129,37 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, photos):
     newest = tmp_path / run_folder.STATE
     newest.write_bytes(newest.read_bytes()[:100])
     assert run_folder.load_state(tmp_path)["step"] == 1
-    newest.unlink()
+    assert not newest.exists()
     assert run_folder.load_state(tmp_path)["step"] == 1
     (tmp_path / run_folder.PREVIOUS).write_bytes(b"nonsense")
     with pytest.raises(TrainingError, match="cannot be read"):
         run_folder.load_state(tmp_path)
+
+
+def test_a_damaged_state_is_told_and_never_takes_the_place_of_a_good_one(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("ssdcam.cli.console.log.propagate", True)
+    run_folder.save_state(tmp_path, {"step": 1})
+    run_folder.save_state(tmp_path, {"step": 2})
+    newest = tmp_path / run_folder.STATE
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert run_folder.load_state(tmp_path)["step"] == 1
+    [told] = caplog.messages
+    assert told.startswith(f"{newest}: cannot be read: ")
+    assert told.endswith("; the run goes on from the state before, and that file is now resume.damaged.pt")
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "write_whole", full)
+        with pytest.raises(TrainingError, match="No space left"):
+            run_folder.save_state(tmp_path, {"step": 3})
+    assert run_folder.load_state(tmp_path)["step"] == 1
+    run_folder.save_state(tmp_path, {"step": 3})
+    assert run_folder.load_state(tmp_path)["step"] == 3
+    newest.unlink()
+    assert run_folder.load_state(tmp_path)["step"] == 1
+    assert len(caplog.messages) == 1
 
 
 def test_damage_that_torch_does_not_see_is_told(tmp_path):
@@ -144,6 +172,7 @@ def test_damage_that_torch_does_not_see_is_told(tmp_path):
     newest.write_bytes(data)
     assert torch.load(newest, weights_only=True)["step"] == 2
     assert run_folder.load_state(tmp_path)["step"] == 1
+    (tmp_path / run_folder.DAMAGED).replace(newest)
     (tmp_path / run_folder.PREVIOUS).unlink()
     with pytest.raises(TrainingError, match=r"resume\.pt: cannot be read: .* in it is damaged"):
         run_folder.load_state(tmp_path)
@@ -207,9 +236,9 @@ def test_a_state_runs_no_code(tmp_path):
 def test_another_run_is_not_resumed(tmp_path, photos):
     settings = quick(loss=LossFigures("focal"), epochs=1)
     trained(tmp_path, photos, settings)
-    with pytest.raises(TrainingError, match=r"lr was 0\.001, not 0\.1"):
+    with pytest.raises(TrainingError, match=r"--lr was 0\.001, not 0\.1"):
         Trainer(tiny(), photos, replace(settings, lr=0.1), tmp_path).resume()
-    with pytest.raises(TrainingError, match=r"otherwise: epochs was 1, not 2; say what"):
+    with pytest.raises(TrainingError, match=r"otherwise: --epochs was 1, not 2; say what"):
         Trainer(tiny(), photos, replace(settings, epochs=2), tmp_path).resume()
     with pytest.raises(TrainingError, match="classes or the network changed"):
         Trainer(tiny(("x", "y")), photos, settings, tmp_path).resume()
@@ -220,6 +249,32 @@ def test_another_run_is_not_resumed(tmp_path, photos):
         Trainer(tiny(), photos, settings, tmp_path, teacher=teacher).resume()
     assert Trainer(tiny(), photos, replace(settings, workers=2, save_seconds=1), tmp_path).resume()
     assert not Trainer(tiny(), photos, settings, tmp_path / "elsewhere").resume()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        ({}, {"augmentation": NOTHING}, ["--no-augment was not given"]),
+        ({"augmentation": NOTHING}, {}, ["--no-augment was given"]),
+        ({"augmentation": Augmentation(mosaic=0.5)}, {}, ["--mosaic was 0.5, not 0.0"]),
+        (
+            {"augmentation": Augmentation(mosaic=0.5)},
+            {"augmentation": NOTHING},
+            ["--no-augment was not given", "--mosaic was 0.5, not 0.0"],
+        ),
+        (
+            {"augmentation": Augmentation(mean=(1.0, 2.0, 3.0))},
+            {},
+            ["the augmentation's mean was [1.0, 2.0, 3.0], not [104.0, 117.0, 123.0]"],
+        ),
+        ({"augmentation": Augmentation(crop=False)}, {}, ["the augmentation's crop was False, not True"]),
+        ({"loss": LossFigures("focal")}, {}, ["--loss was focal, not softmax"]),
+        ({"batch_norm": True}, {"weight_decay": 0.1}, ["--weight-decay was 0.0005, not 0.1", "--batch-norm was given"]),
+        ({"workers": 1}, {"log_steps": 2}, []),
+    ],
+)
+def test_settings_that_differ_have_the_names_of_their_options(before, now, told):
+    assert differences(Settings(**now), settings_to_json(Settings(**before))) == told
 
 
 def test_states_of_other_versions(tmp_path, photos):

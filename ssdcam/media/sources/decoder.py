@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ssdcam.errors import SourceError
 from ssdcam.media.av import Packet, av, open_to_read, reason
-from ssdcam.media.clock import PictureClock, first_video, rate_of
+from ssdcam.media.clock import PictureClock, ShowingClock, first_video, rate_of
 from ssdcam.media.sources.decoded import DecodedPicture, can_be_resized, colours_of
 from ssdcam.media.sources.orientation import Orientation, orientation_of
 
@@ -50,6 +50,10 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
+class NoVideoError(SourceError):
+    """What is there is no video that can be read, or it ends before that shows; FFmpeg may have reached nothing."""
+
+
 def _why(error: Exception) -> str:
     """What went wrong, without the URL, which may hold a password."""
     return next((text for kind, text in _REASONS if isinstance(error, kind)), reason(error).lower())
@@ -58,7 +62,8 @@ def _why(error: Exception) -> str:
 class Decoder:
     """The first video stream of a file or URL; cover pictures of songs are no video.
 
-    Times are as :class:`~ssdcam.media.clock.PictureClock` gives them, also those of the frames.
+    Times are as :class:`~ssdcam.media.clock.PictureClock` gives them, also those of the frames; in AVI these are as
+    :class:`~ssdcam.media.clock.ShowingClock` gives them.
 
     Args:
         url: what FFmpeg opens.
@@ -78,10 +83,12 @@ class Decoder:
         frames: that were decoded from them.
         failed: packets and container parts that gave an error.
         settled: time of the last frame that came before the decoder was drained, in the stream's unit, or None.
+        showing: says when frames are shown.
         landed: where in the file, in bytes, the first packet lies that was read since the last seek; None: unknown.
 
     Raises:
-        SourceError: there is no video to decode; ``str(error)`` names it and says why.
+        SourceError: there is no video to decode; ``str(error)`` names it and says why. It is a :class:`NoVideoError`
+            where FFmpeg found nothing that it knows.
     """
 
     def __init__(
@@ -101,12 +108,14 @@ class Decoder:
             self.container = open_to_read(url, timeout=timeout, options=dict(options or {}))
         except (av.error.FFmpegError, ValueError) as error:
             # The original error would show the URL, password and all, in a traceback.
-            raise SourceError(f"{name}: {_why(error)}") from None
+            kind = NoVideoError if type(error) in (av.error.InvalidDataError, av.error.OSError) else SourceError
+            raise kind(f"{name}: {_why(error)}") from None
         try:
             self.stream = self._video_stream(threads)
             self._unit = self.stream.time_base or Fraction(1, av.time_base)
             self._reformatter, self._converting = av.video.reformatter.VideoReformatter(), Lock()
             self._orientations: dict[int, Orientation | None] = {}
+            self.showing = ShowingClock(self.container)
             self._start()
             first = self.peek()
             if first is None:
@@ -147,9 +156,7 @@ class Decoder:
         if self.stream.duration is not None and self.stream.duration > 0:
             return self.seconds(self.stream.duration)
         whole = (self.container.duration or 0) / av.time_base
-        if self.container.format.name.startswith(
-            ("matroska", "nut")
-        ):  # which count from time 0, however late pictures begin
+        if self.container.format.name.startswith(("matroska", "nut")):  # they count from 0, however late pictures begin
             whole -= self.begins
         return whole if whole > 0 else None
 
@@ -180,6 +187,7 @@ class Decoder:
         self.settled: int | None = None
         self.landed: int | None = None
         self._clock = PictureClock(self.container, self.stream)
+        self.showing.begin()
         self._decoded: Iterator[av.VideoFrame] = self._decode()
         self._next: av.VideoFrame | None = None
 
@@ -217,6 +225,7 @@ class Decoder:
     def _frames_of(self, packet: Packet) -> Iterator[av.VideoFrame]:
         # Edit lists hide packets that are only there to decode others; an empty packet drains the decoder.
         self.packets += bool(packet.size) and not packet.is_discard
+        self.showing.send(packet)
         try:
             frames = packet.decode()
         except av.error.FFmpegError:
@@ -224,6 +233,7 @@ class Decoder:
             return
         for frame in frames:
             self.frames += 1
+            self.showing.set(frame, self.stream.codec_context.reorder_depth)
             if packet.size:
                 self.settled = frame.pts
             yield frame

@@ -11,6 +11,7 @@ from typing import Literal
 from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av, open_to_read
 from ssdcam.media.clock import FALLBACK_RATE, PictureClock, origin, starts_anywhere
+from ssdcam.media.description import Description, description_of
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.decoder import Decoder
 from ssdcam.media.sources.source import Source
@@ -22,8 +23,8 @@ _SEEK_FROM = 2.0
 # How long before the start to land, in seconds, one try after the other.
 _LEADS = (0.5, 5.0, 50.0)
 
-# AVI keeps no time of showing, so frames that are decoded in another order come with times in slight disorder. A clock
-# that goes back further than ``_DISORDER``, in seconds, was set; one that goes back less is moved on by ``_TICK``.
+# Some encoders and damage put times in slight disorder. A clock that goes back further than ``_DISORDER``, in seconds,
+# was set; one that goes back less is moved on by ``_TICK``.
 _DISORDER, _TICK = 1.0, 0.001
 
 # Records have times in whole microseconds: one may be asked for that is later than its frame by half of one.
@@ -231,14 +232,28 @@ class FileSource(Source):
         raise SourceError(f"{self.name}: damaged: {what}{' (the file is cut short)' if cut else ''}")
 
     def other_tracks(self) -> dict[str, int]:
-        """How many tracks of ``video``, ``audio`` and ``subtitle`` there are but the first video and sound.
+        """How many tracks of each kind there are but the first video and sound.
 
-        Kinds of which there are none are left out; cover pictures do not count.
+        Kinds are ``video``, ``audio``, ``subtitle``, ``timecode``, ``data`` and ``attachment``. Those of which there
+        are none are left out; cover pictures do not count, nor do chapters, which MP4 has a track for.
         """
         streams = self._decoder.container.streams
         videos = [s for s in streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        counts = {"video": len(videos) - 1, "audio": len(streams.audio) - 1, "subtitle": len(streams.subtitles)}
+        data = [s for s in streams.data if s.discard != av.stream.Discard.all]  # as FFmpeg has it for chapters
+        times = sum("timecode" in s.metadata for s in data)
+        counts = {
+            "video": len(videos) - 1,
+            "audio": len(streams.audio) - 1,
+            "subtitle": len(streams.subtitles),
+            "timecode": times,
+            "data": len(data) - times,
+            "attachment": len(streams.attachments),
+        }
         return {kind: count for kind, count in counts.items() if count > 0}
+
+    def description(self) -> Description:
+        """What the file says about itself."""
+        return description_of(self._decoder.container)
 
     def close(self) -> None:
         """Close the file."""
@@ -287,13 +302,14 @@ def _times_before(path: Path, decoder: Decoder, start: float) -> tuple[list[int]
         clock = PictureClock(container, decoder.stream)
         for packet in container.demux(container.streams[decoder.stream.index]):
             clock.set(packet)
-            if packet.dts is not None and decoder.seconds(packet.dts) >= start:
+            if packet.dts is not None and decoder.seconds(packet.dts - decoder.showing.lateness) >= start:
                 break  # whatever is decoded later is shown later
             if clock.joints:
                 return [], 0
             furthest = max(furthest, packet.pos or 0)
-            if packet.size and not packet.is_discard and packet.pts is not None:
-                times.append(packet.pts)
+            shown = decoder.showing.time(packet)
+            if packet.size and not packet.is_discard and shown is not None:
+                times.append(shown)
     return sorted(time for time in times if decoder.seconds(time) < start), furthest
 
 

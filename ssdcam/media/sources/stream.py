@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from http.client import HTTPException
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from ssdcam.addresses import redact
 from ssdcam.detections import Image
 from ssdcam.errors import SourceError
-from ssdcam.media.sources.decoder import Decoder
+from ssdcam.media.sources.decoder import Decoder, NoVideoError
 from ssdcam.media.sources.live import LiveSource
 from ssdcam.media.sources.paced import Pacer
 
@@ -83,7 +87,15 @@ class _StreamLink:
         self._name = name
         self._note = note
         # Decoding several frames at once would hold each of them back for that many.
-        self._decoder = Decoder(url, name, threads="SLICE", timeout=timeouts, options=_OPTIONS)
+        try:
+            self._decoder = Decoder(url, name, threads="SLICE", timeout=timeouts, options=_OPTIONS)
+        except NoVideoError as error:
+            if (answer := _answer(url, min(timeouts))) is None:
+                raise
+            raise SourceError(
+                f"{name}: it answers with {answer}, no video that can be read: "
+                "give the address of the stream itself, not of a page that shows it"
+            ) from error
         decoder = self._decoder
         self.rate, self.duration = decoder.rate, decoder.duration
         self.pixel_aspect, self.colours = decoder.pixel_aspect, decoder.colours
@@ -106,3 +118,22 @@ class _StreamLink:
 
     def close(self) -> None:
         self._decoder.close()
+
+
+def _answer(url: str, timeout: float) -> str | None:
+    """What kind of thing a web server has at an address, as it says; None where none answers, or it is no web server's.
+
+    FFmpeg's error is the same where no host is found and where what comes ends before it is known to be no video.
+    """
+    try:
+        parts = urlsplit(url)
+        if parts.scheme.lower() not in {"http", "https"}:
+            return None
+        # Without a password the server may refuse, and has answered.
+        plain = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        with urlopen(plain, timeout=timeout) as answer:  # noqa: S310  # the scheme is one of the two
+            return str(answer.headers.get_content_type())
+    except HTTPError:
+        return "something"
+    except (OSError, HTTPException, ValueError):
+        return None

@@ -12,7 +12,17 @@ from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av
 from ssdcam.media.sources import FileSource
 
-from .videos import MILLISECOND, ORIENTATIONS, decoded_times, make_video, number_of, numbered, set_matrix, turn
+from .videos import (
+    MILLISECOND,
+    ORIENTATIONS,
+    decoded_times,
+    make_video,
+    number_of,
+    numbered,
+    pack_b_frames,
+    set_matrix,
+    turn,
+)
 
 HEALTHY = {
     "bottle-detection.mp4": (1189, 640, 360),
@@ -81,7 +91,6 @@ MADE = [
     ("motion-jpeg.avi", {"times": range(30), "codec": "mjpeg", "pixels": "yuvj420p"}, 0),
     ("palette.gif", {"times": range(0, 120, 4), "time_base": Fraction(1, 100), "codec": "gif", "pixels": "gray"}, 0),
     ("flash.flv", {"times": range(0, 1600, 40), "time_base": MILLISECOND, "codec": "flv"}, 0),
-    ("mpeg4.avi", {"times": range(30), "codec": "mpeg4", "b_frames": 2}, 1.1 / 30),
     ("program.mpg", {"times": range(30), "codec": "mpeg2video", "b_frames": 2, "rate": 25}, 0.6),
 ]
 
@@ -243,16 +252,55 @@ def test_raw_video_without_any_time_goes_at_its_nominal_rate(tmp_path, read_all)
     np.testing.assert_allclose([f.pts for f in frames], np.arange(30) / float(source.rate))
 
 
-def test_h264_in_avi_whose_times_are_in_disorder(tmp_path, read_all):
-    path = make_video(tmp_path / "x.avi", range(60), b_frames=2, options={"x264-params": "bframes=3:b-adapt=0"})
-    stored = decoded_times(path)
-    assert (np.diff(stored) < 0).any()
+# AVI states no times of showing, and its sound begins with the first picture.
+IN_AVI = {
+    "h264": {},
+    "h264 without": {"options": {"x264-params": "bframes=0"}},
+    "h264, 1": {"options": {"x264-params": "bframes=1:b-adapt=0:keyint=20"}},
+    "h264, 2": {"options": {"x264-params": "bframes=2:b-adapt=0:b-pyramid=none:keyint=20"}},
+    "h264, 3 in a pyramid": {"options": {"x264-params": "bframes=3:b-adapt=0:b-pyramid=normal:keyint=20"}},
+    "h264, open groups": {"options": {"x264-params": "bframes=2:open-gop=1:keyint=10"}},
+    "mpeg4 without": {"codec": "mpeg4"},
+    "mpeg4, 1": {"codec": "mpeg4", "b_frames": 1},
+    "mpeg4, 2": {"codec": "mpeg4", "b_frames": 2},
+    "mpeg2 without": {"codec": "mpeg2video"},
+    "mpeg2, 2": {"codec": "mpeg2video", "b_frames": 2},
+}
+STEADY, WITH_HOLES = list(range(100)), [n for n in range(150) if n < 20 or n % 3 or n > 130]
+
+
+@pytest.mark.parametrize("times", [STEADY, WITH_HOLES], ids=["steady", "with holes"])
+@pytest.mark.parametrize("recipe", IN_AVI.values(), ids=IN_AVI)
+def test_frames_in_avi_are_shown_in_order_from_the_beginning(recipe, times, tmp_path, read_all):
+    path = make_video(tmp_path / "x.avi", times, Fraction(1, 25), rate=25, **recipe)
     frames, error = read_all(FileSource(path))
-    times = np.array([f.pts for f in frames])
     assert error is None
-    assert numbers(frames) == list(range(60))
-    assert (np.diff(times) > 0).all()
-    np.testing.assert_allclose(times, np.sort(stored), atol=0.11)
+    assert numbers(frames) == list(range(len(times)))
+    np.testing.assert_allclose([f.pts for f in frames], np.array(times) / 25)
+    for start in (0.5, 2.52, frames[-1].pts):
+        begun, error = read_all(FileSource(path, start=start, end=start + 0.5))
+        assert error is None
+        assert [(f.index, f.pts, number_of(f.image)) for f in begun] == [
+            (f.index, f.pts, f.index) for f in frames if start - 1e-6 <= f.pts < start + 0.5 - 1e-6
+        ]
+
+
+@pytest.mark.parametrize("b_frames", [1, 2])
+def test_packed_b_frames_in_avi(b_frames, tmp_path, read_all):
+    path = make_video(tmp_path / "x.avi", STEADY, Fraction(1, 25), codec="mpeg4", rate=25, b_frames=b_frames)
+    packed = pack_b_frames(path, tmp_path / "packed.avi")
+    for start in (0, 2.52):
+        frames, error = read_all(FileSource(packed, start=start))
+        assert error is None
+        assert numbers(frames) == STEADY[round(start * 25) :]
+        np.testing.assert_allclose([f.pts for f in frames], np.arange(start * 25, 100) / 25)
+
+
+def test_avi_with_b_frames_is_sought_in(tmp_path):
+    path = make_video(tmp_path / "x.avi", range(3000), options={"g": "30", "preset": "superfast", "bf": "3"})
+    with FileSource(path, start=99.0) as source:
+        assert source.read().index == 2970
+        assert source._decoder.packets < 200
 
 
 def test_joined_recordings_whose_clock_jumps_back(tmp_path, read_all):

@@ -384,8 +384,42 @@ def test_a_web_server_without_it(web, tmp_path):
     with pytest.raises(SourceError, match=r"the server has nothing there \(404\)"):
         StreamSource(f"{web}/missing.mp4", **PATIENT)
     (tmp_path / "page.html").write_text("<html>no video</html>")
-    with pytest.raises(SourceError, match="no video that can be read"):
+    with pytest.raises(SourceError, match="it answers with text/html, no video that can be read: give the address of"):
         StreamSource(f"{web}/page.html", **PATIENT)
+
+
+def test_a_web_server_that_says_neither_how_much_comes_nor_more_than_it_must():
+    """To FFmpeg that is the same error as where nothing can be reached."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            if self.path == "/private" and "Authorization" not in self.headers:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+                self.end_headers()
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for begin, path, kind in (("", "page", "text/html"), ("me:secret@", "private", "something")):
+            with pytest.raises(
+                SourceError, match=f"/{path}: it answers with {kind}, no video that can be read"
+            ) as caught:
+                StreamSource(f"http://{begin}127.0.0.1:{server.server_port}/{path}", **PATIENT)
+            assert "secret" not in "".join(map(str, chain(caught.value)))
+        server.shutdown()
+
+
+def test_a_host_that_is_not_found_does_not_answer():
+    with pytest.raises(SourceError, match="it cannot be reached, or broke off"):
+        StreamSource("http://nowhere.invalid/page", **PATIENT)
 
 
 def test_the_shape_of_pixels_is_known(web, tmp_path):

@@ -1,5 +1,6 @@
 """Videos made on the spot, whose every picture shows its own number."""
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
@@ -84,6 +85,38 @@ def make_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def pack_b_frames(path, target):
+    """Copy an AVI of MPEG-4 as DivX writes it: a B-frame lies in one packet with the frame before it in the file.
+
+    Where the next frame comes there is a packet with nothing to show, so that there are as many as frames.
+    """
+    packed = []
+    with av.open(path) as given, av.open(target, "w") as copy:
+        stream = copy.add_stream_from_template(given.streams.video[0])
+        frames = [re.sub(rb"Lavc[\d.]+", b"DivX503b1393p", bytes(p)) for p in given.demux(video=0) if p.size]
+        for frame, following in zip(frames, [*frames[1:], None], strict=True):
+            is_b, before_b = _mpeg4_kind(frame) == 2, following is not None and _mpeg4_kind(following) == 2
+            if before_b and not is_b:
+                packed.append(frame + following)
+            elif is_b:
+                packed.append(following if before_b else b"\0\0\1\xb6\x50\xdf\x7f")
+            else:
+                packed.append(frame)
+        assert len(packed) == len(frames)
+        assert packed != frames
+        for number, data in enumerate(packed):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base, packet.pts, packet.dts = stream, Fraction(1, 25), number, number
+            packet.is_keyframe = _mpeg4_kind(data) == 0
+            copy.mux(packet)
+    return target
+
+
+def _mpeg4_kind(data):
+    """Of the first frame in a packet: 0 is I, 1 P, 2 B."""
+    return data[data.index(b"\0\0\1\xb6") + 4] >> 6
 
 
 def turn(path, quarter_turns):
