@@ -105,9 +105,11 @@ def run(
             ended = True
     finally:
         pipeline.stop()
-        recorder.close()
-        if window:
-            window.close()
+        try:
+            recorder.close()
+        finally:
+            if window:
+                window.close()
     if pipeline.failure:
         raise pipeline.failure
     return ended

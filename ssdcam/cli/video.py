@@ -339,7 +339,8 @@ class _Run:
                     tick=lambda: show_progress(str(job.path)),
                 )
                 if writer:
-                    writer.close(ended=ended and self.max_frames is None)
+                    ends = None if source.ends is None else source.ends - zero
+                    writer.close(ended=ended and self.max_frames is None, ends=ends)
             finally:
                 if claim and writer:
                     writer.abort()  # where close was not reached

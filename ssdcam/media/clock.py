@@ -174,12 +174,22 @@ class ShowingClock:
 
 @dataclass(frozen=True)
 class _Mark:
-    """A packet of pictures: where it lies in the file, its time as stored and on the first part's clock; its part."""
+    """A packet of pictures.
+
+    Attributes:
+        at: where it lies in the file, in bytes.
+        stored: when it is decoded, in seconds, as stored.
+        time: the same on the first part's clock.
+        part: the number of its part.
+        begins: when the first picture of its part is shown, on the first part's clock: with B-frames, later than it is
+            decoded.
+    """
 
     at: int
     stored: Fraction
     time: Fraction
     part: int
+    begins: Fraction
 
 
 class SoundClock:
@@ -231,8 +241,13 @@ class SoundClock:
         self._clock.set(packet)
         if stored is None or (self._marks and at <= self._marks[-1].at):
             return False
-        unit, time = packet.time_base, packet.dts if packet.dts is not None else packet.pts
-        self._marks.append(_Mark(at, stored * unit, (time or 0) * unit, self._clock.joints))
+        unit, part = packet.time_base, self._clock.joints
+        decoded = packet.dts if packet.dts is not None else packet.pts
+        if self._marks and self._marks[-1].part == part:
+            begins = self._marks[-1].begins
+        else:
+            begins = (packet.pts if packet.pts is not None else decoded or 0) * unit
+        self._marks.append(_Mark(at, stored * unit, (decoded or 0) * unit, part, begins))
         return True
 
     def _placed(self, held: tuple[int, Packet]) -> Iterator[Packet]:
@@ -262,7 +277,7 @@ class SoundClock:
         if current.part == before.part == after.part:
             return before
         nearest = min((before, after), key=lambda mark: abs(self._apart(stored, mark)))
-        goes_on = self._beside is not None and 0 < _difference(stored, self._last, mpeg=self._mpeg) <= _HOLE
+        goes_on = self._beside is not None and 0 < stored - self._last <= _HOLE
         if before.part == current.part:  # the joint is somewhere between the two
             return current if goes_on else nearest
         if not goes_on:
@@ -276,8 +291,8 @@ class SoundClock:
 
     def _overlap(self, part: int, time: Fraction, after: _Mark) -> Fraction | None:
         """For how long the next part has begun already, or the one before is still heard; None for neither."""
-        if part < after.part and time >= after.time:
-            return time - after.time
+        if part < after.part and time >= after.begins:
+            return time - after.begins
         if self._given is not None and part > self._given[0] and time <= self._given[1]:
             return self._given[1] - time
         return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
-from ssdcam.media.av import av, open_to_read
+from ssdcam.media.av import Packet, av, open_to_read
 from ssdcam.media.containers import TICKS
 from ssdcam.media.description import TEXTS, Chapter, set_chapters
 
@@ -61,13 +61,32 @@ def _remux(source: Path, target: Path, format_name: str, frame_time: Fraction, c
                 copy.codec_context.sample_aspect_ratio = stream.sample_aspect_ratio
             if stream.codec_context.codec_tag == "hvc1":  # which Apple's players insist on
                 copy.codec_context.codec_tag = "hvc1"
-        for packet in given.demux():
-            if not packet.size:
-                continue
-            if packet.stream.type == "video":  # of VP9, FFmpeg does not read it back
-                packet.duration = round(frame_time / packet.time_base)
+        for packet in _ending(given, frame_time):
             packet.stream = streams[packet.stream.index]
             made.mux(packet)
+
+
+def _ending(given: av.container.InputContainer, frame_time: Fraction) -> Iterator[Packet]:
+    """The packets, the video's so long that the last frame is shown for ``frame_time`` seconds."""
+    last: Packet | None = None
+    delay = latest = 0  # in the video's unit: from decoding to showing of the first picture; when the last one is shown
+    for packet in given.demux():
+        if not packet.size:
+            continue
+        if packet.stream.type != "video" or packet.pts is None or packet.dts is None:
+            yield packet
+            continue
+        if last is None:
+            delay = packet.pts - packet.dts
+        else:
+            yield last
+        packet.duration = round(frame_time / packet.time_base)  # of VP9, FFmpeg does not read it back
+        last, latest = packet, max(latest, packet.pts)
+    if last is not None and last.pts is not None and last.dts is not None:
+        # MP4 adds up times between decodings. With B-frames, what is decoded last may not be what is shown last.
+        ends = latest + (last.duration or 0)
+        last.duration = max(min(ends - delay - last.dts, ends - last.pts), 1)
+        yield last
 
 
 def cut_to_fragments(path: Path) -> None:

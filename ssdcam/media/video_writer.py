@@ -1,15 +1,16 @@
 """Video files out: frames in, and a file that plays from the first second on, whatever ends the run.
 
 MP4 and MOV are written in fragments, with nothing kept for the end, and made plain when they are whole; Matroska and
-WebM in short clusters. A killed process loses what the encoder holds back (4 frames of H.264) and the last tenth of a
-second. AVI is the weak one: it keeps its index for the end (a file without plays, but does not seek), holds one steady
-frame rate, and no sound that begins late.
+WebM in short clusters. A killed process loses what the encoder holds back (4 frames of H.264), but at least the last
+frame, and the last tenth of a second. AVI is the weak one: it keeps its index for the end (a file without plays, but
+does not seek), holds one steady frame rate, and no sound that begins late.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from math import inf
 from pathlib import Path
+from stat import S_ISVTX
 from tempfile import mkstemp
 from types import TracebackType
 from typing import Self, TypeGuard
@@ -55,8 +57,8 @@ class VideoWriter:
         height: of the images, in pixels; likewise.
         rate: frames a second of the source: nominal, or the mean where it varies.
         stride: only every so manieth of them will come, and each is shown so much longer.
-        ends: when the source's pictures end, in seconds of the output: the last frame is shown no longer, but for one
-            frame of the source at least. None: nobody knows, and it is shown for one. AVI knows whole strides only.
+        ends: when the source's pictures are expected to end, in seconds of the output: chapters go no further. None:
+            nobody knows. See :meth:`close`.
         codec: one of :data:`~ssdcam.media.containers.CODECS`.
         crf: quality on the codec's own scale, lower being better; None for its default.
         preset: one of :data:`~ssdcam.media.containers.PRESETS`.
@@ -111,12 +113,12 @@ class VideoWriter:
             raise WrongUsageError(f"{path}: is the input itself: use another name")
         self.path = path
         self.whole = False
-        self._file = _beside(path) or path  # where it is written
+        self._file, self._ours = path, False  # where it is written; whether that may be removed
         self._kept = False  # whether there is something to play in it, and it is where it belongs
         self._shape = (height, width, 3)
         self._kind = container_of(path)
-        self._source_frame, self._ends = 1 / rate, ends
-        self._frame = stride / rate  # seconds that a frame is shown
+        self._source_frame, self._frame, self._ends = 1 / rate, stride / rate, ends  # seconds
+        self._lasts = self._source_frame  # seconds that the last frame is shown
         rate /= stride
         self._tick = self._kind.tick(rate)
         self._warn = warn
@@ -125,6 +127,7 @@ class VideoWriter:
         self._last = -1  # the last frame's time, in ticks
         self._frames = 0
         self._begun = False  # whether a packet of video has been written
+        self._newest: list[Packet] = []  # the newest frame's, and what came with it
         self._closed = False
         self._off_beat = False
         self._sound: Soundtrack | None = None
@@ -135,10 +138,12 @@ class VideoWriter:
         colours = _colours(self._kind, codec, height, colours)
         self._matrix = colours.matrix
         self._converter = YuvConverter(width, height, colours)
-        self._output = av.open(
-            f"file:{self._file}", "w", format=self._kind.format, container_options=dict(self._kind.options)
-        )
         with self._opening():
+            if beside := _beside(path):
+                self._file, self._ours = beside, True
+            self._output = av.open(
+                f"file:{self._file}", "w", format=self._kind.format, container_options=dict(self._kind.options)
+            )
             self._describe(description or Description(), comment, start)
             stream = self._output.add_stream(
                 CODECS[codec].encoder,
@@ -160,6 +165,7 @@ class VideoWriter:
             _open_encoder(encoder, path, colours, CODECS[codec].smallest)
             if audio_from is not None:
                 self._sound = open_soundtrack(audio_from, self._output, self._kind, start=start, end=end, warn=warn)
+            self._ours = True
             self._output.start_encoding()
             self._identity = _identity(self._file)
             self._header = self._file.stat().st_size
@@ -227,14 +233,19 @@ class VideoWriter:
             and mix_alike(picture.matrix, self._matrix)
         )
 
-    def close(self, *, ended: bool = True) -> None:
+    def close(self, *, ended: bool = True, ends: float | None = None) -> None:
         """Finish the file. Closing it again does nothing.
+
+        The last frame is shown until the source's pictures end, as in screen recordings and slide shows it may be for
+        long, but for one frame of the source at least.
 
         A stop, such as Ctrl-C, that comes meanwhile is raised when the file is whole; a second one at once.
 
         Args:
             ended: whether the video ran to its end, or to ``end``: then the sound is kept to its own. Otherwise it
-                stops with the last frame.
+                stops with the last frame, which is shown for one of the output's at most.
+            ends: when the source's pictures ended, in seconds of the output. None: when they were expected to; where
+                nobody knows, the last frame is shown for one of the source's. AVI shows each for one of the output's.
 
         Raises:
             VideoError: the rest could not be written, or not one frame was, in which case there is no file.
@@ -244,6 +255,8 @@ class VideoWriter:
         if not self._frames:
             self._release()
             raise VideoError(f"{self.path}: was not kept, for not one frame was written")
+        left = max(Fraction(ends or self._ends or 0) - self._last * self._tick, self._source_frame)
+        self._lasts = left if ended else min(left, self._frame)
         with self._failing():
             try:
                 self._worker.submit(self._finish, ended)
@@ -276,8 +289,15 @@ class VideoWriter:
             self.abort()  # which leaves alone what is closed
 
     def _encode(self, frame: av.VideoFrame) -> None:
-        for packet in self._stream.encode(frame):
+        for packet in self._newest:
             self._mux(packet)
+        self._newest = []
+        for packet in self._stream.encode(frame):
+            # If it is the last one, its packet says for how long it is shown.
+            if self._newest or packet.pts == frame.pts:
+                self._newest.append(packet)
+            else:
+                self._mux(packet)
         if time.monotonic() - self._looked > _LOOK_EVERY:
             self._look()
 
@@ -287,11 +307,11 @@ class VideoWriter:
             return
         try:
             self._settle()
-            for packet in self._stream.encode(None):
+            for packet in (*self._newest, *self._stream.encode(None)):
                 if self._frames == 1:  # x265 needs two to work out the time of decoding; before, there is garbage
                     packet.dts = packet.pts
                 self._mux(packet)
-            self._mux_sound(inf if ended else float(self._last * self._tick + self._shown(self._last)))
+            self._mux_sound(inf if ended else float(self._last * self._tick + self._lasts))
             self._output.close()
             self._look()
             self._take_place()
@@ -330,17 +350,12 @@ class VideoWriter:
         if not self._begun and self._kind.fragmented and self._sound and self._sound.next_time is not None:
             until = max(until, float(self._sound.next_time + self._tick))  # see audio_preload in containers
         self._mux_sound(until)
-        if packet.pts is not None and self._frame > self._source_frame:
-            packet.duration = max(round(self._shown(packet.pts) / packet.time_base), 1)
+        if packet.pts == self._last and not self._kind.steady:
+            packet.duration = max(round(self._lasts / packet.time_base), 1)
         self._output.mux(packet)
         self._begun = True
         if not self._kept:
             self._take_place()
-
-    def _shown(self, ticks: int) -> Fraction:
-        """For how many seconds a frame of this time is shown."""
-        left = Fraction(0 if self._ends is None else self._ends) - ticks * self._tick
-        return min(max(left, self._source_frame), self._frame)
 
     def _mux_sound(self, until: float) -> None:
         if self._sound is None:
@@ -353,9 +368,8 @@ class VideoWriter:
 
     def _make_plain(self) -> None:
         try:
-            shown = self._shown(self._last)
-            chapters = between(self._chapters, Fraction(0), self._last * self._tick + shown)
-            make_plain(self.path, self._kind.format, shown, chapters)
+            chapters = between(self._chapters, Fraction(0), self._last * self._tick + self._lasts)
+            make_plain(self.path, self._kind.format, self._lasts, chapters)
         except (av.FFmpegError, OSError) as error:
             self._warn(f"{self.path}: is whole and plays, but stays in fragments: {reason(error)}")
 
@@ -393,9 +407,9 @@ class VideoWriter:
         self._worker.shutdown()
         if self._sound is not None:
             self._sound.close()
-        with suppress(av.FFmpegError):
+        with suppress(av.FFmpegError, AttributeError):  # it may not have been opened
             self._output.close()
-        if not self._kept:
+        if self._ours and not self._kept:
             with suppress(OSError):
                 self._file.unlink()
 
@@ -450,16 +464,46 @@ def read_comment(path: Path) -> str:
 def _beside(path: Path) -> Path | None:
     """A new file beside an older one, which it is to replace; None where there is none, or it can only be written over.
 
-    Windows does not rename a file that is open.
+    Windows does not rename a file that is open, and nobody a file over one that was mounted or is another's, where the
+    folder is sticky.
     """
     if os.name == "nt" or not path.is_file():
         return None
+    target = path.resolve()
+    if _is_mounted(target) or _is_stuck(target):
+        return None
     try:
-        handle, name = mkstemp(prefix=".ssdcam-", suffix=".part", dir=path.resolve().parent)
+        handle, name = mkstemp(prefix=".ssdcam-", suffix=".part", dir=target.parent)
     except OSError:  # a folder that is not ours
         return None
     os.close(handle)
     return Path(name)
+
+
+def _is_mounted(path: Path) -> bool:
+    """Whether a file was mounted by itself, as ``docker run -v out.mp4:/out.mp4`` does: it keeps its place."""
+    if sys.platform == "linux":  # elsewhere a mount has a device of its own
+        with suppress(OSError):  # there is no /proc
+            return _mount_of(path) != _mount_of(path.parent)
+    return os.path.ismount(path)
+
+
+def _mount_of(path: Path) -> str:
+    """The number of the mount that a file is seen through; a device may be mounted more than once."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
+    finally:
+        os.close(descriptor)
+    return next((line for line in lines if line.startswith("mnt_id:")), "")
+
+
+def _is_stuck(path: Path) -> bool:
+    """Whether a file lies in a sticky folder such as ``/tmp``, and neither is ours: then only its owner replaces it."""
+    if sys.platform == "win32":
+        return False
+    folder = path.parent.stat()
+    return bool(folder.st_mode & S_ISVTX) and os.geteuid() not in {0, folder.st_uid, path.stat().st_uid}
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -125,6 +125,7 @@ class ClipRecorder:
         self._writer: VideoWriter | None = None
         self._begins = 0.0
         self._closer = ThreadPoolExecutor(1, "ssdcam-clip")  # which takes a while: frames are to be shown meanwhile
+        self._closing: list[Future[None]] = []
 
     @property
     def recording(self) -> bool:
@@ -136,8 +137,7 @@ class ClipRecorder:
         with self._lock:
             self._wanted = not self._wanted
             writer, self._writer = self._writer, None
-        if writer is not None:
-            self._closer.submit(self._end, writer)
+        self._close(writer)
 
     def write(self, result: Result) -> None:
         """Keep a frame, if recording. A clip that fails is ended and told of; the run goes on."""
@@ -157,21 +157,30 @@ class ClipRecorder:
                     writer.abort()  # keeps what was written, if the writer did not fail by itself
 
     def close(self) -> None:
-        """End a clip that is still being recorded, and wait until all are whole."""
+        """End a clip that is still being recorded, and wait until all are whole.
+
+        Raises:
+            Exception: what kept one from it and was not told of, such as too little memory.
+        """
         with self._lock:
             self._wanted = False
             writer, self._writer = self._writer, None
-        if writer is not None:
-            self._closer.submit(self._end, writer)
+        self._close(writer)
         try:
             self._closer.shutdown()
         finally:  # a stop is no reason to leave before
             self._closer.shutdown()
+        for closing in self._closing:
+            closing.result()
 
     def _begin(self, image: Image) -> VideoWriter:
         height, width = image.shape[:2]
         path = new_name(self._folder, ".mp4")
         return VideoWriter(path, width=width, height=height, rate=self._rate, pixel_aspect=self._pixel_aspect)
+
+    def _close(self, writer: VideoWriter | None) -> None:
+        if writer is not None:
+            self._closing.append(self._closer.submit(self._end, writer))
 
     def _end(self, writer: VideoWriter) -> None:
         try:

@@ -124,6 +124,8 @@ def film(
     sound_begins: float = 0.0,
     burst: float = 1.0,
     hole: tuple[float, float] = (0.0, 0.0),
+    b_frames: int = 0,
+    pictures: str = "mpeg4",
     damage: Callable[[int, bytes], bytes] = lambda index, data: data,
 ) -> Path:
     """A file with video (25 a second) and silence, but for a burst of sound ``burst`` seconds into the file.
@@ -131,7 +133,9 @@ def film(
     The container is the suffix's. There is no sound in ``hole``, and ``damage`` may change the packets of sound.
     """
     with av.open(str(path), "w") as container:
-        video = container.add_stream("mpeg4", 25, width=64, height=48, time_base=Fraction(1, 25000))
+        unit = Fraction(1, 25 if pictures == "mpeg2video" else 25000)  # which takes no other
+        video = container.add_stream(pictures, 25, width=64, height=48, time_base=unit)
+        video.codec_context.max_b_frames = b_frames
         audio = container.add_stream(codec, rate, layout=layout)
         for index in range(round(seconds * 25)):
             frame = av.VideoFrame.from_ndarray(image(index, 64, 48), "bgr24")

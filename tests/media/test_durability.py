@@ -202,14 +202,80 @@ def test_an_older_video_stays_until_there_is_something_to_play(tmp_path: Path, s
     assert {file.name for file in tmp_path.iterdir()} == {path.name, target.name}
 
 
-def test_an_older_video_stays_where_the_new_one_cannot_be_opened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_an_older_video_stays_where_the_new_one_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_place: bool
+) -> None:
     path = tmp_path / "out.mp4"
     write(path, steady(20))
     older = path.read_bytes()
+    if in_place:
+        monkeypatch.setattr(video_writer, "_beside", lambda path: None)
     with pytest.raises(VideoError, match="takes 64 a side at least"):
         VideoWriter(path, width=32, height=32, rate=Fraction(25), codec="h265")
     assert path.read_bytes() == older
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A video that is mounted by itself, as into a container, from the same device as its folder."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounting a file takes root on Linux")
+    outside, path = tmp_path / "outside.mkv", tmp_path / "in" / "out.mkv"
+    path.parent.mkdir()
+    for file in (outside, path):
+        file.write_bytes(b"older")
+    if subprocess.run(["mount", "--bind", outside, path], capture_output=True).returncode:
+        pytest.skip("a file cannot be mounted here")
+    yield path
+    subprocess.run(["umount", "-l", path], check=True)
+
+
+def test_a_file_that_is_mounted_by_itself_is_written_in_place(tmp_path: Path, mounted: Path) -> None:
+    write(mounted, steady(20))
+    assert len(frame_times(tmp_path / "outside.mkv")) == 20
+    assert list(mounted.parent.iterdir()) == [mounted]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders as POSIX has them")
+@pytest.mark.parametrize("whose", ["file", "folder", "neither"])
+def test_anothers_file_in_a_sticky_folder_is_written_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    """There only their owner, or the folder's, may replace files, whoever may write to them."""
+    folder, me = tmp_path / "sticky", 12345
+    folder.mkdir()
+    folder.chmod(0o1777)
+    path = folder / "out.mkv"
+    path.write_bytes(b"older")
+    if whose != "neither":
+        if os.geteuid() != 0:
+            pytest.skip("giving files away takes root")
+        os.chown(folder if whose == "folder" else path, me, me)
+    before = path.stat().st_ino
+    monkeypatch.setattr(os, "geteuid", lambda: me)
+    write(path, steady(20))
+    assert (path.stat().st_ino == before) == (whose == "neither")
+    assert len(frame_times(path)) == 20
+    assert list(folder.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("what", ["YuvConverter", "_beside", "av.open"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_nothing_is_left_beside_an_older_video_where_opening_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, error: type[BaseException]
+) -> None:
+    path = tmp_path / "out.mkv"
+    path.write_bytes(b"older")
+
+    def stop(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"ssdcam.media.video_writer.{what}", stop)
+    with pytest.raises(error):
+        VideoWriter(path, width=96, height=64, rate=Fraction(25))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"out.mkv": b"older"}
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)

@@ -160,6 +160,29 @@ def test_sound_of_joined_parts_stays_beside_their_pictures(
     )
 
 
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_joined_parts_lose_no_sound_that_ends_with_their_pictures(
+    tmp_path: Path, seconds: float, b_frames: int
+) -> None:
+    """With B-frames a part's first picture is decoded before it is shown: the part before is heard until then."""
+    source, _ = joined(tmp_path / "in.ts", 3, seconds=seconds, burst=0.5, b_frames=b_frames)
+    with FileSource(source) as pictures:
+        zero = pictures.origin
+    assert pass_on(source, tmp_path / "out.mp4", round(3 * seconds * 25), start=zero) == []
+    given, got = packets(source, "audio"), packets(tmp_path / "out.mp4", "audio")
+    assert len(got) >= len(given) - 2  # sound comes in whole packets: at each joint, one reaches into the next part
+    assert max(later.time - packet.time for packet, later in pairwise(got)) < 0.03
+
+
+def test_the_next_part_is_heard_from_its_beginning(tmp_path: Path) -> None:
+    """Where the sound of the one before has not ended by then."""
+    source, after = joined(tmp_path / "in.ts", 3, seconds=1.0, sound_seconds=1.2, burst=0.08)
+    begins = frame_times(source)[0]
+    assert len(pass_on(source, tmp_path / "out.mp4", 75, start=begins)) == 1
+    assert bursts(tmp_path / "out.mp4") == pytest.approx([n + after for n in range(3)], abs=0.03)
+
+
 @pytest.mark.parametrize("seconds", [1.0, 3.0])
 def test_start_and_end_in_joined_parts(tmp_path: Path, seconds: float) -> None:
     source, after = joined(tmp_path / "in.ts", 4, seconds=seconds, burst=0.5)
@@ -184,6 +207,48 @@ def test_sound_and_pictures_leap_together(tmp_path: Path) -> None:
     assert pass_on(part, tmp_path / "out.mp4", 200, start=zero) == []
     expected = [begins + after + time for time in (0, 2, 6)]
     assert bursts(tmp_path / "out.mp4") == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_joined_program_streams_in_which_few_packets_say_where_they_lie(tmp_path: Path, seconds: float) -> None:
+    """As where several pictures are in one packet of the container, which is then that of all of them."""
+    part = film(tmp_path / "part.mpg", "mp2", seconds=seconds, burst=0.5, pictures="mpeg2video")
+    after = burst_time(part) - frame_times(part)[0]
+    source = tmp_path / "in.mpg"
+    source.write_bytes(part.read_bytes() * 3)
+    with FileSource(source) as pictures:
+        times = [frame.pts for frame in iter(pictures.read, None)]
+        zero = pictures.origin
+    assert [line for line in pass_on(source, tmp_path / "out.mp4", len(times), start=zero) if "broken" in line] == []
+    count = round(seconds * 25)
+    expected = [times[n * count] - zero + after for n in range(3)]
+    assert bursts(tmp_path / "out.mp4") == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize(("before", "last", "pause"), [(1.0, 500.0, 0.0), (3.0, 2.0, 3.0)])
+def test_a_clock_that_runs_over_behind_a_joint(
+    tmp_path: Path, b_frames: int, before: float, last: float, pause: float
+) -> None:
+    """MPEG's clock begins anew after 2^33 ticks, here in a part or in a pause; FFmpeg unwinds only the first part's."""
+    over = 2**33 / 90_000
+    parts = [
+        film(path, seconds=2.0, video_begins=begins, sound_begins=begins, burst=begins + 0.5, b_frames=b_frames)
+        for path, begins in (
+            (tmp_path / "1.ts", 5.0),
+            (tmp_path / "2.ts", over - before),
+            (tmp_path / "3.ts", last),
+        )
+    ]
+    source = tmp_path / "in.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with FileSource(source) as pictures:
+        times = [frame.pts for frame in iter(pictures.read, None)]
+        zero = pictures.origin
+    assert times[100] - times[99] == pytest.approx(0.04 + pause, abs=0.05)
+    assert pass_on(source, tmp_path / "out.mkv", 150, start=zero) == []
+    expected = [times[n] - zero + 0.5 for n in (0, 50, 100)]
+    assert bursts(tmp_path / "out.mkv") == pytest.approx(expected, abs=0.05)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])

@@ -116,6 +116,25 @@ def test_every_time_is_kept(tmp_path: Path, suffix: str, codec: str) -> None:
     np.testing.assert_allclose([time for time, _ in back], times, rtol=0, atol=TICK.get(suffix, 1 / 30000) / 2 + 1e-9)
 
 
+@pytest.mark.parametrize(
+    ("ended", "ends", "shown"), [(True, 6.0, 5.0), (False, 6.0, 0.4), (True, 1.1, 0.2), (True, None, 0.2)]
+)
+@pytest.mark.parametrize(("suffix", "codec"), ALLOWED)
+def test_the_last_frame_is_shown_until_the_source_ends(
+    tmp_path: Path, suffix: str, codec: str, ended: bool, ends: float | None, shown: float
+) -> None:
+    """As in a slide show: for longer than any other; but if the run was stopped, for one frame at most."""
+    path = tmp_path / f"out{suffix}"
+    with VideoWriter(path, width=96, height=64, rate=Fraction(5), stride=2, codec=codec) as writer:
+        for index, time in enumerate((0.0, 0.4, 1.0)):
+            writer.write(image(index), time)
+        writer.close(ended=ended, ends=ends)
+    with av.open(str(path)) as container:
+        lasts = container.duration / 1e6
+    assert lasts == pytest.approx(1.2 if suffix == ".avi" else 1.0 + shown, abs=2e-3)
+    assert len(frame_times(path)) == 3
+
+
 def test_a_video_that_begins_late(tmp_path: Path) -> None:
     times = [1 / 3 + time for time in steady(10)]
     write(tmp_path / "out.mp4", times)

@@ -143,6 +143,27 @@ def test_a_clip_that_is_put_together_holds_nobody_up(
     assert [len(frames(Path(line.removeprefix("recorded ")))) for line in told] == [10, 10]
 
 
+def test_an_error_while_a_clip_is_put_together_is_raised(
+    recorder: ClipRecorder, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the user is not told of otherwise; the other clips become whole."""
+    close = VideoWriter.close
+
+    def fail(writer: VideoWriter, **wishes: Any) -> None:
+        monkeypatch.setattr(VideoWriter, "close", close)
+        writer.close(**wishes)
+        raise MemoryError
+
+    monkeypatch.setattr(VideoWriter, "close", fail)
+    for _ in range(2):
+        recorder.toggle()
+        recorder.write(result(0))
+        recorder.toggle()
+    with pytest.raises(MemoryError):
+        recorder.close()
+    assert len(told) == 1
+
+
 def test_clips_are_shown_in_the_shape_of_the_source(tmp_path: Path, told: Told, warned: Told) -> None:
     recorder = ClipRecorder(tmp_path, Fraction(25), told, warned, Fraction(4, 3))
     recorder.toggle()

@@ -152,11 +152,13 @@ class Decoder:
 
     @property
     def duration(self) -> float | None:
-        """Seconds, as the stream or its container says; None where neither does."""
+        """Seconds from the stream's beginning, as the stream or its container says; None where neither does."""
         if self.stream.duration is not None and self.stream.duration > 0:
             return self.seconds(self.stream.duration)
-        whole = self.container.duration
-        return whole / av.time_base if whole is not None and whole > 0 else None
+        whole = (self.container.duration or 0) / av.time_base
+        if self.container.format.name.startswith(("matroska", "nut")):  # they count from 0, however late pictures begin
+            whole -= self.begins
+        return whole if whole > 0 else None
 
     @property
     def begins(self) -> float:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av, open_to_read
-from ssdcam.media.clock import FALLBACK_RATE, PictureClock, origin
+from ssdcam.media.clock import FALLBACK_RATE, PictureClock, origin, starts_anywhere
 from ssdcam.media.description import Description, description_of
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.decoder import Decoder
@@ -53,7 +53,9 @@ class FileSource(Source):
     Attributes:
         origin: where the file's clock starts, in seconds; 0 but for MPEG-TS and its kin.
         begins: when the video begins, in seconds on the frames' clock.
-        ends: when it, or what is asked for, ends, as the file says; None where it does not.
+        ends: when it, or what is asked for, ends, on the same clock: as the file says, which is None where it does not,
+            and may be one part's end where several were joined. Once the last frame was read it is true: no earlier
+            than that frame's own end, and no later where the clock starts anywhere.
         start_time: what ``start`` is on that clock, or ``begins``, whichever is later.
         end_time: what ``end`` is on that clock; infinite without one.
 
@@ -88,20 +90,20 @@ class FileSource(Source):
         self.ends = None if self.duration is None else min(self.begins + self.duration, self.end_time)
         self._stride = stride
         self._left = math.inf if max_frames is None else max_frames
-        self.frame_count = self._estimate(start or 0.0, end)
+        self.frame_count = self._estimate()
         self._seeked = False
         self._forgiven = 0  # failures before the start
         self._index = self._seek() if start is not None else 0
         self._frames = self._read()
 
-    def _estimate(self, start: float, end: float | None) -> int | None:
+    def _estimate(self) -> int | None:
         count = self._decoder.stream.frames
         rate = float(self.rate or (count / self.duration if self.duration else 0))
         whole = self.duration or (count / rate if rate else 0)
         if not whole or not rate:
             return None
-        seconds = max(min(whole, math.inf if end is None else end) - start, 0.0)
-        frames = math.ceil((count or whole * rate) * seconds / whole / self._stride)
+        seconds = max(min(self.begins + whole, self.end_time) - self.start_time, 0.0)
+        frames = math.ceil(round((count or whole * rate) * seconds / whole / self._stride, 3))
         return min(frames, int(self._left)) if math.isfinite(self._left) else frames
 
     def _seek(self) -> int:
@@ -145,7 +147,7 @@ class FileSource(Source):
     def _read(self) -> Iterator[Frame]:
         if not self._left:
             return
-        given = 0
+        given, pts = 0, -math.inf
         for index, (pts, frame) in enumerate(self._timed(), self._index):
             if pts >= self.end_time:
                 break
@@ -159,10 +161,16 @@ class FileSource(Source):
                     break
             given += 1
         else:
+            self._correct_end(pts)
             self._check_whole()
             return
         if failed := self._decoder.failed - self._forgiven:
             raise SourceError(f"{self.name}: damaged: {_frames(failed)} could not be decoded")
+
+    def _correct_end(self, last: float) -> None:
+        """Tell when the video ends, of which this is the time of the last frame."""
+        if self.ends is None or self.ends <= last or starts_anywhere(self._decoder.container):
+            self.ends = min(last + float(1 / (self.rate or FALLBACK_RATE)), self.end_time)
 
     def _timed(self) -> Iterator[tuple[float, av.VideoFrame]]:
         step = float(1 / (self.rate or FALLBACK_RATE))

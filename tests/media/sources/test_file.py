@@ -205,12 +205,48 @@ def test_the_nominal_rate_and_duration(tmp_path):
         assert source.name == str(path)
 
 
+@pytest.mark.parametrize(("pictures", "sound"), [(150, 3.0), (90, 5.0)])
+def test_the_origin_is_where_the_first_stream_begins(pictures, sound, tmp_path):
+    path = make_video(tmp_path / "x.ts", range(pictures, pictures + 30), sound_from=sound)
+    with FileSource(path) as source:
+        assert source.origin == pytest.approx(3.0, abs=0.15)  # of sound, a packet more, for decoders to begin with
+        assert source.begins == pytest.approx(pictures / 30, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("x.mp4", "libx264"), ("x.mkv", "libx264"), ("x.webm", "libvpx"), ("x.ts", "libx264")]
+)
+def test_the_end_of_a_video_that_begins_late(name, codec, tmp_path):
+    path = make_video(tmp_path / name, range(150, 250), codec=codec)
+    for asked, ends, count in (({}, 250, 100), ({"start": 6.0}, 250, 70), ({"end": 8.0}, 240, 90)):
+        if name == "x.ts":  # where times count from the beginning
+            asked = {which: time - 5 for which, time in asked.items()}
+        with FileSource(path, **asked) as source:
+            assert source.ends == pytest.approx(ends / 30, abs=0.001)
+            assert source.frame_count == count
+            assert len(list(iter(source.read, None))) == count
+            assert source.ends == pytest.approx(ends / 30, abs=0.001)
+
+
+@pytest.mark.parametrize("later", [0, 1000])
+def test_the_end_of_joined_recordings_is_known_behind_the_last_frame(later, tmp_path):
+    """Their clocks tell of the last part's end, on its own clock."""
+    parts = [make_video(tmp_path / f"{begins}.ts", range(begins, begins + 100)) for begins in (0, later)]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with FileSource(joined, stride=60) as source:
+        assert len(list(iter(source.read, None))) == 4
+        assert source.ends - source.begins == pytest.approx(200 / 30, abs=0.001)
+
+
 def test_raw_video_without_any_time_goes_at_its_nominal_rate(tmp_path, read_all):
     path = make_video(tmp_path / "raw.h264", range(30))
     source = FileSource(path)
     assert source.duration is None
     assert source.frame_count is None
+    assert source.ends is None
     frames, error = read_all(source)
+    assert source.ends == pytest.approx(30 / float(source.rate))
     assert error is None
     assert numbers(frames) == list(range(30))
     np.testing.assert_allclose([f.pts for f in frames], np.arange(30) / float(source.rate))
