@@ -22,7 +22,7 @@ from ssdcam.detection.detector import CALIBRATION_PICTURES, calibration_batch
 from ssdcam.detection.int8 import quantise
 from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.openvino_conversion import convert
-from ssdcam.detection.openvino_engine import network_name
+from ssdcam.detection.openvino_networks import network_name
 from ssdcam.detections import Image
 
 

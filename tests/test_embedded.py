@@ -19,7 +19,7 @@ from ssdcam.checkpoints import resolve
 from ssdcam.checkpoints.labels import COCO, VOC
 from ssdcam.checkpoints.resolve import EMBEDDED, open_checkpoint
 from ssdcam.cli import console
-from ssdcam.detection import openvino_engine
+from ssdcam.detection import openvino_engine, openvino_networks
 from ssdcam.errors import UnavailableError
 from ssdcam.notes import NOTE
 
@@ -107,7 +107,7 @@ class TestInt8:
         """A copy of the package's folder, to be damaged."""
         copy = tmp_path / "weights"
         shutil.copytree(self.FILES, copy / "int8")
-        monkeypatch.setattr(openvino_engine, "embedded_folder", lambda: copy)
+        monkeypatch.setattr(openvino_networks, "embedded_folder", lambda: copy)
         return copy / "int8"
 
     @pytest.mark.parametrize("name", EMBEDDED)
@@ -123,7 +123,7 @@ class TestInt8:
 
     def test_no_file_is_left_over(self):
         """Each is named by the weights that it was made from: after training, it has to be made again."""
-        names = {openvino_engine.network_name(open_checkpoint(name)) for name in EMBEDDED}
+        names = {openvino_networks.network_name(open_checkpoint(name)) for name in EMBEDDED}
         assert {path.name for path in self.FILES.iterdir()} == {f"{n}{end}" for n in names for end in (".xml", ".bin")}
         told = (ROOT / "weights" / "README.md").read_text("utf-8")
         assert names == set(re.findall(r"`([0-9a-f]{32})`", told))

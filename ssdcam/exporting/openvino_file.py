@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ssdcam.detection.int8 import quantise
 from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.openvino_conversion import from_torch
-from ssdcam.detection.openvino_engine import openvino_core
+from ssdcam.detection.openvino_core import openvino_core
 from ssdcam.errors import UnavailableError
 from ssdcam.exporting.formats import Format, Quantised, Run, as_half, to_planes
 from ssdcam.exporting.network import DecodedAndRaw, DecodedSSD

@@ -16,7 +16,7 @@ import pytest
 import ssdcam
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.cli import console
-from ssdcam.detection import int8, onnxruntime_engine, openvino_conversion, openvino_engine
+from ssdcam.detection import int8, onnxruntime_engine, openvino_conversion, openvino_networks
 from ssdcam.detection.detector import calibration_batch
 from ssdcam.detection.engine import Engine
 from ssdcam.detection.engines import ENGINES
@@ -215,7 +215,7 @@ def test_what_it_loses_is_told(name, home, tiny_checkpoint, batch, monkeypatch):
     """Of the same network nothing is said; of one that sees all else, how much it differs."""
     negative = {name: -array if array.ndim == 4 else array for name, array in tiny_checkpoint.weights.items()}
     convert = onnxruntime_engine.to_onnx if name == "onnxruntime" else openvino_conversion.convert
-    engine = {"openvino": openvino_engine, "onnxruntime": onnxruntime_engine}[name]
+    module = {"openvino": openvino_networks, "onnxruntime": onnxruntime_engine}[name]
     quantise = int8.quantise
     other = convert(Checkpoint(tiny_checkpoint.spec, negative))
     said: list[str] = []
@@ -225,7 +225,7 @@ def test_what_it_loses_is_told(name, home, tiny_checkpoint, batch, monkeypatch):
         (other, Calibration(batch[1:]), 1),
         (other, Calibration(batch[2:], only_if_needed=True), 1),  # of pictures that are made up it means nothing
     ):
-        monkeypatch.setattr(engine, "quantise", lambda model, batch, other=made_of: quantise(other or model, batch))
+        monkeypatch.setattr(module, "quantise", lambda model, batch, other=made_of: quantise(other or model, batch))
         start(name, tiny_checkpoint, calibration)
         assert len(said) == told
     loss = r"in int8 the boxes of this network overlap those in fp32 by 0\.\d\d and its scores differ by 0\.\d\d: "

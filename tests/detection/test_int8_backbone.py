@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.cpu import cpu_features
-from ssdcam.detection import int8, int8_backbone, openvino_engine
+from ssdcam.detection import int8, int8_backbone, openvino_networks
 from ssdcam.detection.engine import Engine
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration
@@ -125,14 +125,15 @@ def naive(weights: Weights, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]
 
 @needs_vnni
 @pytest.mark.usefixtures("library")
-@pytest.mark.parametrize(
-    ("height", "width"), [(154, 218), (150, 300)]
-)  # odd maps whose pools leave the last cells out, or not
-def test_the_source_computes_what_it_says(checkpoint, height, width):
+@pytest.mark.parametrize(("height", "width", "deepest"), [(154, 218, 13), (150, 300, 8)])
+def test_the_source_computes_what_it_says(checkpoint, height, width, deepest):
+    """On odd maps, too, whose pools leave the last cells out, or do not."""
     spec = replace(checkpoint.spec, input_size=(height, width))
     first, second = (pictures.noise(width, height, seed) for seed in (0, 1))
     weights = quantised_backbone(PixelNetwork(Checkpoint(spec, checkpoint.weights)), first[None])
     for number, most, mean in ((2, 1, 0.0001), (3, 2, 0.001), (4, 4, 0.01), (8, 8, 0.1), (13, 20, 0.5)):
+        if number > deepest:
+            break
         layers = (*weights.layers[: number - 1], replace(weights.layers[number - 1], kept=1))
         some = replace(weights, layers=layers, arrays=weights.arrays[:number])
         computed, expected = Int8Backbone(some, 1).infer(second), naive(some, second)
@@ -372,7 +373,7 @@ def test_the_engine_runs_it(home, checkpoint, network, batch, monkeypatch):
     del waiting
 
     # From then on without pictures, NNCF or torch.
-    for other in (int8, openvino_engine):
+    for other in (int8, openvino_networks):
         monkeypatch.setattr(other, "quantise_by", None)
     for ours, theirs in zip(start(checkpoint).infer(batch), found, strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -385,16 +386,17 @@ def test_the_engine_runs_it(home, checkpoint, network, batch, monkeypatch):
 
 
 @needs_vnni
+@pytest.mark.slow
 @pytest.mark.usefixtures("library")
 def test_without_a_compiler_openvino_computes_all(home, checkpoint, batch, monkeypatch):
     def none() -> None:
         raise UnavailableError("there is no C compiler")
 
     said: list[str] = []
-    monkeypatch.setattr(openvino_engine, "quantise", lambda model, pictures: model)  # NNCF takes its time
+    monkeypatch.setattr(openvino_networks, "quantise", lambda model, pictures: model)  # NNCF takes its time
     with monkeypatch.context() as without:
-        without.setattr(openvino_engine, "load_source", none)
-        without.setattr(openvino_engine, "note", said.append)
+        without.setattr(openvino_networks, "load_source", none)
+        without.setattr(openvino_networks, "note", said.append)
         expected = start(checkpoint, Calibration(batch[:2])).infer(batch)
         assert said == ["openvino: there is no C compiler: in int8, this network takes half as long again as it would"]
         assert not list((home / "openvino").glob("*.backbone"))
@@ -408,12 +410,12 @@ def test_without_a_compiler_openvino_computes_all(home, checkpoint, batch, monke
     np.testing.assert_array_equal(start(checkpoint).infer(batch)[0], own[0])
 
     # Where the compiler is gone, that is told, and those are taken; and of all that were chosen the last.
-    monkeypatch.setattr(openvino_engine, "load_source", none)
-    monkeypatch.setattr(openvino_engine, "note", said.append)
+    monkeypatch.setattr(openvino_networks, "load_source", none)
+    monkeypatch.setattr(openvino_networks, "note", said.append)
     np.testing.assert_array_equal(start(checkpoint).infer(batch)[0], expected[0])
     assert len(said) == 2
     start(checkpoint, Calibration(batch[:2]))
-    monkeypatch.setattr(openvino_engine, "load_source", load_source)
+    monkeypatch.setattr(openvino_networks, "load_source", load_source)
     np.testing.assert_array_equal(start(checkpoint).infer(batch)[0], expected[0])
 
 

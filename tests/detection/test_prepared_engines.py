@@ -36,7 +36,7 @@ from ..cli.commands import ssdcam as ssdcam_here
 NEEDED = {"openvino": ["openvino"], "onnxruntime": ["onnxruntime", "onnxscript"]}
 FORMS = {"openvino": (".bin", ".xml"), "onnxruntime": (".onnx",)}
 MAKERS = {
-    "openvino": "ssdcam.detection.openvino_engine.convert",
+    "openvino": "ssdcam.detection.openvino_networks.convert",
     "onnxruntime": "ssdcam.detection.onnxruntime_engine.to_onnx",
 }
 
@@ -223,8 +223,8 @@ def test_what_a_killed_process_was_writing_is_removed(name, tiny_model, tmp_path
     """By a later run of the command line that prepares a network, once it is a day old."""
     code = (
         "import os, signal, sys, ssdcam\n"
-        f"from ssdcam.detection import {name}_engine as module\n"
-        "write = module._write\n"
+        f"from {MAKERS[name].rpartition('.')[0]} import _write as write\n"
+        f"import {MAKERS[name].rpartition('.')[0]} as module\n"
         "def dying(*what): write(*what); os.kill(os.getpid(), signal.SIGKILL)\n"
         "module._write = dying\n"
         "ssdcam.load(sys.argv[1], engine=sys.argv[2], device='cpu')"

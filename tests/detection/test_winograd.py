@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
-from ssdcam.detection import fusing, large_convolutions, openvino_engine
+from ssdcam.detection import fusing, large_convolutions, openvino_networks
 from ssdcam.detection.fusing import fused
 from ssdcam.detection.int8 import Calibration
 from ssdcam.detection.large_convolutions import takes_fewer_products, worthwhile
@@ -181,7 +181,7 @@ def test_openvino_keeps_networks_with_fewer_products_apart(
     monkeypatch.setenv("SSDCAM_HOME", str(tmp_path))
     asked: list[tuple[str, bool]] = []
     made: list[nn.Module] = []
-    convert = openvino_engine.convert
+    convert = openvino_networks.convert
 
     def recorded(checkpoint: Checkpoint, *, by_winograd: bool) -> Any:
         asked.append((precision, by_winograd))
@@ -191,9 +191,9 @@ def test_openvino_keeps_networks_with_fewer_products_apart(
         made.append(network)
         return network
 
-    monkeypatch.setattr(openvino_engine, "convert", recorded)
+    monkeypatch.setattr(openvino_networks, "convert", recorded)
     monkeypatch.setattr(fusing, "by_winograd", by_winograd)
-    monkeypatch.setattr(openvino_engine, "takes_fewer_products", lambda spec, precision: precision == "fp32")
+    monkeypatch.setattr(openvino_networks, "takes_fewer_products", lambda spec, precision: precision == "fp32")
     pictures = np.zeros((2, *tiny_checkpoint.spec.input_size, 3), np.uint8)
     for precision in ("fp32", "int8", "fp32", "int8"):
         calibration = Calibration(pictures) if precision == "int8" else None

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ssdcam.detection.openvino_engine import openvino_core
+from ssdcam.detection.openvino_core import openvino_core
 from ssdcam.detections import Detections
 from ssdcam.ssd.spec import ModelSpec
 

@@ -16,7 +16,7 @@ from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.datasets import open_dataset, read_picture
 from ssdcam.detection.detector import choose
-from ssdcam.detection.openvino_engine import openvino_core
+from ssdcam.detection.openvino_core import openvino_core
 from ssdcam.errors import ExportError, UnavailableError, WrongUsageError
 from ssdcam.evaluation import evaluate, pair
 from ssdcam.exporting.export import export_checkpoint, output_files

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssdcam.detection.openvino_engine import openvino_core
+from ssdcam.detection.openvino_core import openvino_core
 from ssdcam.exporting import openvino_file, torchscript_file
 from ssdcam.exporting.onnx_nms import nms_graph
 from ssdcam.ssd.default_boxes import BoxLayout, FeatureMapBoxes
