@@ -245,11 +245,14 @@ class Int8Backbone:
         )
         with picture.lock:
             picture.there -= 1
-            if picture.there == 0:
-                self._idle.append(memory)
             if not picture.done.done():  # the first to come back: all is computed
-                picture.then()
-                picture.done.set_result(None)
+                try:
+                    picture.then()
+                    picture.done.set_result(None)
+                except BaseException as error:
+                    picture.done.set_exception(error)
+            if picture.there == 0:  # nor does anybody come from now on
+                self._idle.append(memory)
 
     def _memory_for(self, picture: _Picture) -> _Memory:
         try:
