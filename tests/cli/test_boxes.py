@@ -42,6 +42,7 @@ def boxes(*arguments: object) -> int:
     return int(command_line.run(["boxes", *map(str, arguments)]))
 
 
+@pytest.mark.slow
 def test_boxes_that_a_network_learns_with(data: Path, tmp_path: Path) -> None:
     file, plot = tmp_path / "boxes.json", tmp_path / "boxes.png"
     done = run("boxes", data, *TINY, "-o", file, "--plot", plot, command=INSTALLED)

@@ -128,6 +128,7 @@ def test_train_from_another_code_bases_checkpoint(data: Path, tmp_path: Path) ->
         assert complaint in one_line(refused.stderr)
 
 
+@pytest.mark.slow
 def test_photos_that_cannot_be_read_are_named_and_cost_the_exit_code(model: Path, tmp_path: Path) -> None:
     write_coco(tmp_path, "train", 8, 0)
     write_coco(tmp_path, "val", 4, 1)
@@ -187,6 +188,7 @@ def test_softmax_scores_from_a_start_without_a_background(data: Path, tmp_path: 
     assert (spec.score_function, spec.background, spec.labels) == ("softmax", True, LABELS)
 
 
+@pytest.mark.slow
 def test_a_folder_in_which_a_run_is_at_work(data: Path, model: Path, tmp_path: Path) -> None:
     arguments = ["train", data, "-m", model, *QUICK, "--epochs", 1000, "-o", tmp_path / "run", "--resume"]
     process = start(*arguments, command=INSTALLED)

@@ -372,7 +372,9 @@ def test_parts_of_a_video(tmp_path: Path, clip: Path, options: tuple[str, ...], 
     assert [at for at, _ in pictures] == pytest.approx([(i - frames[0]) / 30 for i in frames], abs=CLOSE)
 
 
-@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+@pytest.mark.parametrize(
+    "name", ["out.mp4", "out.mkv", *(pytest.param(name, marks=pytest.mark.slow) for name in ("out.mov", "out.webm"))]
+)
 @pytest.mark.parametrize("options", [("--stride", "1000"), ("--stride", "7"), ("--stride", "30", "--end", "1.1")])
 def test_the_last_frame_lasts_no_longer_than_in_the_source(
     tmp_path: Path, clip: Path, name: str, options: tuple[str, ...]

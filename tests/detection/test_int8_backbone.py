@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.cpu import cpu_features
 from ssdcam.detection import int8, int8_backbone, openvino_networks
+from ssdcam.detection.agreement import Agreement
 from ssdcam.detection.engine import Engine
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration
@@ -81,6 +82,10 @@ def weights(network: PixelNetwork, batch: NDArray[np.uint8]) -> Weights:
     return quantised_backbone(network, batch[:2])
 
 
+# How far levels may be off behind so many layers: one of them, and on average.
+CLOSE = {2: (1, 0.0001), 3: (2, 0.001), 4: (4, 0.01), 8: (8, 0.1), 13: (20, 0.5)}
+
+
 def naive(weights: Weights, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """What the source computes, from its comments, one layer and one point after another."""
     kept = []
@@ -125,15 +130,13 @@ def naive(weights: Weights, image: NDArray[np.uint8]) -> list[NDArray[np.uint8]]
 
 @needs_vnni
 @pytest.mark.usefixtures("library")
-@pytest.mark.parametrize(("height", "width", "deepest"), [(154, 218, 13), (150, 300, 8)])
-def test_the_source_computes_what_it_says(checkpoint, height, width, deepest):
+@pytest.mark.parametrize(("height", "width", "depths"), [(154, 218, (2, 3, 4, 13)), (150, 300, (8,))])
+def test_the_source_computes_what_it_says(checkpoint, height, width, depths):
     """On odd maps, too, whose pools leave the last cells out, or do not."""
     spec = replace(checkpoint.spec, input_size=(height, width))
     first, second = (pictures.noise(width, height, seed) for seed in (0, 1))
     weights = quantised_backbone(PixelNetwork(Checkpoint(spec, checkpoint.weights)), first[None])
-    for number, most, mean in ((2, 1, 0.0001), (3, 2, 0.001), (4, 4, 0.01), (8, 8, 0.1), (13, 20, 0.5)):
-        if number > deepest:
-            break
+    for number in depths:
         layers = (*weights.layers[: number - 1], replace(weights.layers[number - 1], kept=1))
         some = replace(weights, layers=layers, arrays=weights.arrays[:number])
         computed, expected = Int8Backbone(some, 1).infer(second), naive(some, second)
@@ -143,6 +146,7 @@ def test_the_source_computes_what_it_says(checkpoint, height, width, deepest):
             assert 10 < theirs.std() < 100  # it is neither nothing nor all that fits
             # Where floats round to one side or the other; and what comes of that in the layers behind.
             apart = np.abs(ours.astype(int) - theirs)
+            most, mean = CLOSE[number]
             assert apart.max() <= most
             assert apart.mean() < mean
 
@@ -354,6 +358,7 @@ def start(checkpoint: Checkpoint, calibration: Calibration | None = None) -> Eng
 def test_the_engine_runs_it(home, checkpoint, network, batch, monkeypatch):
     with pytest.raises(WrongUsageError, match="openvino needs pictures the first time"):
         start(checkpoint)
+    monkeypatch.setattr(int8, "compare", lambda *_: Agreement(1, 1.0, 0.0))  # with floats it is compared below
     engine = start(checkpoint, Calibration(batch[:2]))
     assert list((home / "openvino").glob("*.backbone"))
     found = engine.infer(batch)

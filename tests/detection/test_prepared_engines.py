@@ -258,7 +258,7 @@ def test_what_a_killed_process_was_writing_is_removed(name, tiny_model, tmp_path
 def test_what_was_kept_and_damaged_is_made_again(name, cache, tiny_checkpoint, batch):
     expected = start(name, tiny_checkpoint).infer(batch[:1])
     files = [path for path in cache.iterdir() if path.suffix in (".xml", ".bin", ".onnx")]
-    for kept, content in itertools.product(files, [b"", b"<?xml", b"\x08\x0a" * 5000, None, "zeros"]):
+    for kept, content in itertools.product(files, [b"", b"<?xml", None, "zeros"]):
         for compiled in cache.glob("*.blob"):  # which would be taken in its place
             compiled.unlink()
         if content == "zeros":

@@ -110,17 +110,14 @@ def test_does_what_torch_does(case, format_name, tmp_path):
     assert exported.unpaired <= 0.02 * exported.detections
 
 
-# The one that is not slow is one that OpenVINO once computed wrongly with NMS behind it.
 INTEGERS = [(case, name) for case in (*QUICK, *HEAVY) for name in ("onnx", "openvino")]
 
 # Random weights lose more than trained ones, and these so much, on some CPUs, that an export is refused.
 MAY_LOSE_TOO_MUCH = "mobilenet-v2 at 512"
 
 
-@pytest.mark.parametrize(
-    ("case", "format_name"),
-    [pytest.param(*one, marks=() if one == ("faces", "openvino") else pytest.mark.slow) for one in INTEGERS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "format_name"), INTEGERS)
 def test_in_8_bit_integers(case, format_name, tmp_path):
     pytest.importorskip("nncf", reason="needs NNCF: pip install 'ssdcam[int8]'")
     photos = [pictures.noise(300, 300, seed) for seed in range(4)]

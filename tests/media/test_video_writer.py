@@ -273,7 +273,7 @@ def test_quality_and_preset_reach_the_encoder(tmp_path: Path) -> None:
     assert sizes[3] != sizes[1]
 
 
-@pytest.mark.parametrize("aspect", [Fraction(4, 3), Fraction(1, 2)])
+@pytest.mark.parametrize("aspect", [Fraction(4, 3), pytest.param(Fraction(1, 2), marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("suffix", "codec"), ALLOWED)
 def test_pixel_aspect(tmp_path: Path, suffix: str, codec: str, aspect: Fraction) -> None:
     warned: list[str] = []
