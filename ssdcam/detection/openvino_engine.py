@@ -25,6 +25,7 @@ from ssdcam.detection.int8_backbone import Int8Backbone
 from ssdcam.detection.no_reports import import_quietly
 from ssdcam.detection.openvino_core import check_not_forked, is_forked, keep_for_good, keep_in_children, openvino_core
 from ssdcam.detection.openvino_networks import (
+    ENGINE,
     TYPES,
     Network,
     Precision,
@@ -35,7 +36,7 @@ from ssdcam.detection.openvino_networks import (
     network_name,
 )
 from ssdcam.detection.prepared import check_boxes, tell_not_kept, tell_preparing
-from ssdcam.errors import UnavailableError
+from ssdcam.errors import UnavailableError, first_line
 from ssdcam.notes import note
 from ssdcam.ssd import host
 from ssdcam.ssd.default_boxes import default_boxes
@@ -44,8 +45,6 @@ from ssdcam.ssd.spec import Selection
 
 if TYPE_CHECKING:
     import openvino
-
-_ENGINE = "openvino"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +120,7 @@ class OpenVinoEngine:
         WrongUsageError: there is no such device or precision, or int8 has no pictures yet.
     """
 
-    name = _ENGINE
+    name = ENGINE
     device = "cpu"
 
     def __init__(
@@ -132,7 +131,7 @@ class OpenVinoEngine:
         threads: int | None = None,
         calibration: Calibration | None = None,
     ) -> None:
-        ENGINES[_ENGINE].check(device, precision)
+        ENGINES[ENGINE].check(device, precision)
         self._core = openvino_core()
         self._tensor = import_quietly("openvino").Tensor
         self._spec = checkpoint.spec
@@ -170,8 +169,7 @@ class OpenVinoEngine:
                 return False
             self._start("int8", network)
         except Exception as error:  # the next precision may work, as another engine would be tried
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            note(f"{_ENGINE}: {reason}; {self._preferred()} runs instead")
+            note(f"{ENGINE}: {first_line(error)}; {self._preferred()} runs instead")
             return False
         return True
 

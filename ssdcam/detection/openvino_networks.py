@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
+ENGINE = "openvino"
+"""The engine's name."""
+
 TYPES: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 """OpenVINO's names of what floats are computed in; beside int8, what integers do not suit is in what it prefers."""
 
-_ENGINE = "openvino"
 _FORMAT = 5  # of what is kept; a new one when openvino_conversion, pixel_network or quantise changes
 _BACKBONE = ".backbone"  # what else is kept of a network whose first convolutions are computed apart
 _WITH_BACKBONE = (_BACKBONE, ".bin", ".xml")
@@ -73,56 +75,57 @@ def network_name(checkpoint: Checkpoint) -> str:
 
 
 def network_for(checkpoint: Checkpoint, name: str, precision: Precision, calibration: Calibration | None) -> Network:
-    """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8: from the cache, or made now."""
+    """The network with its normalisation, for one picture ``(1, H, W, 3)``, uint8: from the cache, or made now.
 
-    def in_float(run_in: Precision = "auto", *, by_winograd: bool = False) -> Network:
-        version = importlib.metadata.version("openvino").replace(".", "_")
-        kept_as = f"{name}-{version}-{_FEWER_PRODUCTS}" if by_winograd else f"{name}-{version}"
-        return prepared(form(run_in), kept_as, lambda: Network(convert(checkpoint, by_winograd=by_winograd)))
+    In int8, ranges are for any version of OpenVINO: an update is no reason to ask for pictures again.
+    """
+    if precision != "int8":
+        by_winograd = takes_fewer_products(checkpoint.spec, precision)
+        return _in_floats(checkpoint, name, precision, by_winograd=by_winograd)
+    ranges = last_pictures(form("int8"), f"{name}-{_OWN_BACKBONE}")
+    if _has_own_backbone(checkpoint.spec, wanted=calibration is not None or is_file(ranges)):
+        try:
+            return _with_own_backbone(checkpoint, name, calibration)
+        except WrongUsageError:
+            with suppress(WrongUsageError):
+                return _in_integers(checkpoint, name, None)  # by ranges that were chosen without a compiler
+            raise
+    network = _in_integers(checkpoint, name, calibration)
+    if calibration is not None and not calibration.only_if_needed:
+        with suppress(OSError):
+            ranges.unlink(missing_ok=True)  # those of these pictures are the last
+    return network
 
-    def in_integers(calibration: Calibration | None) -> Network:
-        def to_int8(plain: Network, pictures: NDArray[np.uint8]) -> Network:
-            return Network(quantise(plain.model, pictures))
 
-        return quantised(
-            form("int8"),
-            name,
-            calibration,
-            checkpoint.spec,
-            make=in_float,
-            to_int8=to_int8,
-            outputs=_outputs,
-            embedded=lambda: embedded_int8(name),
-        )
+def _in_floats(checkpoint: Checkpoint, name: str, run_in: Precision = "auto", *, by_winograd: bool = False) -> Network:
+    version = importlib.metadata.version("openvino").replace(".", "_")
+    kept_as = f"{name}-{version}-{_FEWER_PRODUCTS}" if by_winograd else f"{name}-{version}"
+    return prepared(form(run_in), kept_as, lambda: Network(convert(checkpoint, by_winograd=by_winograd)))
 
-    def with_own_backbone() -> Network:
-        return quantised(
-            form("int8", _WITH_BACKBONE),
-            own,
-            calibration,
-            checkpoint.spec,
-            make=in_float,
-            to_int8=lambda _, pictures: _behind_own_backbone(checkpoint, pictures),
-            outputs=_outputs,
-        )
 
-    # Ranges are for any version of OpenVINO: an update is no reason to ask for pictures again.
-    if precision == "int8":
-        own = f"{name}-{_OWN_BACKBONE}"
-        ranges = last_pictures(form("int8"), own)
-        if _has_own_backbone(checkpoint.spec, wanted=calibration is not None or is_file(ranges)):
-            try:
-                return with_own_backbone()
-            except WrongUsageError:
-                with suppress(WrongUsageError):
-                    return in_integers(None)  # by ranges that were chosen without a compiler
-                raise
-        network = in_integers(calibration)
-        if calibration is not None and not calibration.only_if_needed:
-            with suppress(OSError):
-                ranges.unlink(missing_ok=True)  # those of these pictures are the last
-        return network
-    return in_float(precision, by_winograd=takes_fewer_products(checkpoint.spec, precision))
+def _in_integers(checkpoint: Checkpoint, name: str, calibration: Calibration | None) -> Network:
+    return quantised(
+        form("int8"),
+        name,
+        calibration,
+        checkpoint.spec,
+        make=lambda: _in_floats(checkpoint, name),
+        to_int8=lambda plain, pictures: Network(quantise(plain.model, pictures)),
+        outputs=_outputs,
+        embedded=lambda: embedded_int8(name),
+    )
+
+
+def _with_own_backbone(checkpoint: Checkpoint, name: str, calibration: Calibration | None) -> Network:
+    return quantised(
+        form("int8", _WITH_BACKBONE),
+        f"{name}-{_OWN_BACKBONE}",
+        calibration,
+        checkpoint.spec,
+        make=lambda: _in_floats(checkpoint, name),
+        to_int8=lambda _, pictures: _behind_own_backbone(checkpoint, pictures),
+        outputs=_outputs,
+    )
 
 
 def _has_own_backbone(spec: ModelSpec, *, wanted: bool) -> bool:
@@ -133,7 +136,7 @@ def _has_own_backbone(spec: ModelSpec, *, wanted: bool) -> bool:
         load_source()
     except UnavailableError as error:
         if wanted:
-            note(f"{_ENGINE}: {error}: in int8, this network takes half as long again as it would")
+            note(f"{ENGINE}: {error}: in int8, this network takes half as long again as it would")
         return False
     return True
 
@@ -210,7 +213,7 @@ def form(precision: Precision, suffixes: tuple[str, ...] = (".bin", ".xml")) -> 
         backbone = Weights.read(kept.with_suffix(_BACKBONE)) if _BACKBONE in suffixes else None
         return Network(openvino_core().read_model(kept), kept, backbone=backbone, compiled=compiled)
 
-    return Form(_ENGINE, suffixes, _write, read)
+    return Form(ENGINE, suffixes, _write, read)
 
 
 def _write(network: Network, path: Path) -> None:
