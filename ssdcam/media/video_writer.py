@@ -9,8 +9,6 @@ does not seek), holds one steady frame rate, and no sound that begins late.
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -18,8 +16,6 @@ from contextlib import contextmanager, suppress
 from fractions import Fraction
 from math import inf
 from pathlib import Path
-from stat import S_ISVTX
-from tempfile import mkstemp
 from types import TracebackType
 from typing import Self, TypeGuard
 
@@ -35,6 +31,7 @@ from ssdcam.media.description import Chapter, Description, between, set_chapters
 from ssdcam.media.faststart import cut_to_fragments, has_fragment, make_plain
 from ssdcam.media.frame import Picture
 from ssdcam.media.planar import PlanarPicture
+from ssdcam.media.replacing import file_beside
 from ssdcam.media.soundtrack import Soundtrack, open_soundtrack
 from ssdcam.media.yuv import BT601, LIMITED, Colours, YuvConverter, colours_for, mix_alike
 
@@ -139,7 +136,7 @@ class VideoWriter:
         self._matrix = colours.matrix
         self._converter = YuvConverter(width, height, colours)
         with self._opening():
-            if beside := _beside(path):
+            if beside := file_beside(path):
                 self._file, self._ours = beside, True
             self._output = av.open(
                 f"file:{self._file}", "w", format=self._kind.format, container_options=dict(self._kind.options)
@@ -459,51 +456,6 @@ def read_comment(path: Path) -> str:
             return next((text for name, text in container.metadata.items() if name.lower() == "comment"), "")
     except (av.FFmpegError, OSError):
         return ""
-
-
-def _beside(path: Path) -> Path | None:
-    """A new file beside an older one, which it is to replace; None where there is none, or it can only be written over.
-
-    Windows does not rename a file that is open, and nobody a file over one that was mounted or is another's, where the
-    folder is sticky.
-    """
-    if os.name == "nt" or not path.is_file():
-        return None
-    target = path.resolve()
-    if _is_mounted(target) or _is_stuck(target):
-        return None
-    try:
-        handle, name = mkstemp(prefix=".ssdcam-", suffix=".part", dir=target.parent)
-    except OSError:  # a folder that is not ours
-        return None
-    os.close(handle)
-    return Path(name)
-
-
-def _is_mounted(path: Path) -> bool:
-    """Whether a file was mounted by itself, as ``docker run -v out.mp4:/out.mp4`` does: it keeps its place."""
-    if sys.platform == "linux":  # elsewhere a mount has a device of its own
-        with suppress(OSError):  # there is no /proc
-            return _mount_of(path) != _mount_of(path.parent)
-    return os.path.ismount(path)
-
-
-def _mount_of(path: Path) -> str:
-    """The number of the mount that a file is seen through; a device may be mounted more than once."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        lines = Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines()
-    finally:
-        os.close(descriptor)
-    return next((line for line in lines if line.startswith("mnt_id:")), "")
-
-
-def _is_stuck(path: Path) -> bool:
-    """Whether a file lies in a sticky folder such as ``/tmp``, and neither is ours: then only its owner replaces it."""
-    if sys.platform == "win32":
-        return False
-    folder = path.parent.stat()
-    return bool(folder.st_mode & S_ISVTX) and os.geteuid() not in {0, folder.st_uid, path.stat().st_uid}
 
 
 def _identity(path: Path) -> tuple[int, int]:

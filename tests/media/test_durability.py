@@ -210,7 +210,7 @@ def test_an_older_video_stays_where_the_new_one_cannot_be_opened(
     write(path, steady(20))
     older = path.read_bytes()
     if in_place:
-        monkeypatch.setattr(video_writer, "_beside", lambda path: None)
+        monkeypatch.setattr(video_writer, "file_beside", lambda path: None)
     with pytest.raises(VideoError, match="takes 64 a side at least"):
         VideoWriter(path, width=32, height=32, rate=Fraction(25), codec="h265")
     assert path.read_bytes() == older
@@ -261,7 +261,7 @@ def test_anothers_file_in_a_sticky_folder_is_written_in_place(
     assert list(folder.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("what", ["YuvConverter", "_beside", "av.open"])
+@pytest.mark.parametrize("what", ["YuvConverter", "file_beside", "av.open"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_nothing_is_left_beside_an_older_video_where_opening_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, error: type[BaseException]
