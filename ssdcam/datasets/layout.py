@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ssdcam.errors import DatasetError
 from ssdcam.files import check_ends
 
-SUFFIXES = frozenset(".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .png .tif .tiff .webp".split())
+SUFFIXES = frozenset(".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .png .tif .tiff .webp".split())
 """Of pictures, in lower case."""
 
 

@@ -219,7 +219,10 @@ CONTAINERS: Mapping[str, Container] = {
 
 
 INPUT_SUFFIXES = frozenset(CONTAINERS) | frozenset(
-    ".3gp .asf .flv .h264 .h265 .m2ts .mjpeg .mpeg .mpg .mts .ogv .ts .vob .wmv .y4m".split()
+    (
+        ".264 .265 .3g2 .3gp .asf .divx .dv .f4v .flv .h264 .h265 .hevc .ivf .m2ts .m2v .mjpeg .mpe .mpeg .mpg .mts"
+        " .mxf .ogv .ts .vob .wmv .y4m"
+    ).split()
 )
 """What a folder is searched for. A file that is named is read whatever its suffix."""
 

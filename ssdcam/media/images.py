@@ -18,7 +18,9 @@ from ssdcam.files import exists, is_folder, same_file, write_whole, writing
 from ssdcam.media.outputs import check_targets
 from ssdcam.memory import why_unreadable
 
-SUFFIXES = frozenset(".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
+SUFFIXES = frozenset(
+    ".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
 """What a folder is searched for. A file that is named is read whatever its suffix."""
 
 ANIMATED = frozenset((".avif", ".gif", ".webp"))

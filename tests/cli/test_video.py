@@ -332,13 +332,13 @@ def test_a_bad_one_among_good_ones(tmp_path: Path, clip: Path) -> None:
 
 
 def test_a_quoted_glob_and_a_folder(tmp_path: Path, clip: Path) -> None:
-    shutil.copy(clip, tmp_path / "other.mp4")
+    shutil.copy(clip, tmp_path / "other.F4V")
     (tmp_path / "notes.txt").write_text("not looked at")
-    for inputs in ("*.mp4", "."):
+    for inputs in ("*.[mF]*", "."):
         done = run("video", inputs, "--json", "--max-frames", "3", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         names = [Path(record["source"]).name for record in records(done.stdout)]
-        assert names == ["clip.mp4"] * 3 + ["other.mp4"] * 3
+        assert names == ["clip.mp4"] * 3 + ["other.F4V"] * 3
 
 
 # Which frames.

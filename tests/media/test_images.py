@@ -80,6 +80,15 @@ def test_a_picture_cut_short_is_read_in_part_or_not(name: str, tmp_path: Path) -
     assert image is None or image.shape == (pictures.HEIGHT, pictures.WIDTH, 3)
 
 
+def test_a_folder_of_photos_as_browsers_save_them(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("no picture")
+    photo = pictures.photo(tmp_path / "photo.jpg").rename(tmp_path / "photo.jfif")
+    assert list(find_pictures([str(tmp_path)])) == [Picture(photo, Path("photo.jfif"))]
+    folder, picture = PictureFolder(tmp_path / "out"), Picture(photo, Path("photo.jfif"))
+    folder.save(picture, read_image(photo))
+    assert read_image(folder.target(picture)).shape == read_image(photo).shape
+
+
 def test_a_folder_is_no_picture(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cannot be read: Is a directory"):
         read_image(tmp_path)
