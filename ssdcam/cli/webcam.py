@@ -211,6 +211,7 @@ def _open_writer(output: Path, source: Source, codec: str | None, crf: int | Non
         codec=codec or default_codec(output),
         crf=crf,
         preset=preset,
+        live=True,
         warn=console.log.warning,
     )
 

@@ -1,9 +1,9 @@
 """Video files out: frames in, and a file that plays from the first second on, whatever ends the run.
 
 MP4 and MOV are written in fragments, with nothing kept for the end, and made plain when they are whole; Matroska and
-WebM in short clusters. A killed process loses what the encoder holds back (4 frames of H.264), but at least the last
-frame, and the last tenth of a second. AVI is the weak one: it keeps its index for the end (a file without plays, but
-does not seek), holds one steady frame rate, and no sound that begins late.
+WebM in short clusters. A killed process loses what the encoder holds back (of H.264 4 frames, and up to 3 more of what
+is not live), but at least the last frame, and the last tenth of a second. AVI is the weak one: it keeps its index for
+the end (a file without plays, but does not seek), holds one steady frame rate, and no sound that begins late.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class VideoWriter:
         codec: one of :data:`~ssdcam.media.containers.CODECS`.
         crf: quality on the codec's own scale, lower being better; None for its default.
         preset: one of :data:`~ssdcam.media.containers.PRESETS`.
-        threads: for the encoder; 0: one a core, as far as that helps.
+        live: whether frames come at their own pace: then the encoder holds back as few as it can, and is slower.
         pixel_aspect: width of a pixel as shown over its height. In Matroska and WebM, VP9 and AV1 cannot say it, which
             is told.
         colours: of the source, where pictures come from it in luma and chroma: they are encoded as they are. None: what
@@ -95,7 +95,7 @@ class VideoWriter:
         codec: str = "h264",
         crf: int | None = None,
         preset: str = "veryfast",
-        threads: int = 0,
+        live: bool = False,
         pixel_aspect: Fraction = Fraction(1),
         colours: Colours | None = None,
         audio_from: Path | None = None,
@@ -152,7 +152,11 @@ class VideoWriter:
             assert isinstance(stream, av.VideoStream)
             self._stream = stream
             encoder = self._stream.codec_context
-            encoder.thread_count = threads or min(usable_threads(), CODECS[codec].threads)
+            # Of threads that work on a frame each, one waits for what the others have made of theirs.
+            on_a_frame_each = CODECS[codec].frame_threads and not live
+            encoder.thread_count = min(usable_threads() + on_a_frame_each, CODECS[codec].threads)
+            kind = av.codec.context.ThreadType
+            encoder.thread_type = kind.FRAME if on_a_frame_each else kind.SLICE
             encoder.sample_aspect_ratio = pixel_aspect
             encoder.options = CODECS[codec].filled(crf=crf, preset=preset, threads=encoder.thread_count)
             if self._kind.steady:
@@ -464,7 +468,6 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _open_encoder(encoder: av.VideoCodecContext, path: Path, colours: Colours, smallest: int) -> None:
-    encoder.thread_type = av.codec.context.ThreadType.SLICE  # with a thread a frame, each would hold one back
     encoder.gop_size = max(round(encoder.framerate * _KEY_FRAME_EVERY), 1)
     encoder.colorspace, encoder.color_range = colours.matrix, LIMITED
     encoder.color_primaries, encoder.color_trc = colours.primaries, colours.transfer

@@ -31,8 +31,9 @@ from ssdcam.pipeline.timing import Timing
 # Frames that wait before and after the detector: enough to ride out a slow one, few enough for 4K in memory.
 _DEPTH = 4
 
-# Steps of priority that the network gives up; more help no further, and leave it less of a machine that has other work.
-_LATER = 4
+# Steps of priority that the network gives up. With 4, 1080p took a tenth longer on two cores, where encoding sets the
+# pace; more help little further, and leave it less of a machine that has other work.
+_LATER = 8
 
 
 def default_batch(device: str) -> int:

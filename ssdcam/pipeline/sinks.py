@@ -176,7 +176,9 @@ class ClipRecorder:
     def _begin(self, image: Image) -> VideoWriter:
         height, width = image.shape[:2]
         path = new_name(self._folder, ".mp4")
-        return VideoWriter(path, width=width, height=height, rate=self._rate, pixel_aspect=self._pixel_aspect)
+        return VideoWriter(
+            path, width=width, height=height, rate=self._rate, pixel_aspect=self._pixel_aspect, live=True
+        )
 
     def _close(self, writer: VideoWriter | None) -> None:
         if writer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import deque
@@ -88,10 +89,10 @@ def test_the_sound_survives_too(tmp_path: Path, suffix: str, begins: float) -> N
     sound = film(tmp_path / "in.mp4", seconds=8.0, sound_begins=begins)
     path = tmp_path / f"out{suffix}"
     written = kill_after(75, path, "h264", sound)
-    assert written - 12 <= len(frame_times(path))
+    assert written - 15 <= len(frame_times(path))
     heard = packets(path, "audio")
     assert heard[0].time == pytest.approx(begins, abs=0.03)
-    assert heard[-1].time > (written - 15) / 25
+    assert heard[-1].time > (written - 18) / 25
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -99,7 +100,22 @@ def test_late_sound_does_not_hold_the_picture_back(tmp_path: Path, suffix: str) 
     sound = film(tmp_path / "in.mp4", seconds=8.0, sound_begins=7.0)
     path = tmp_path / f"out{suffix}"
     written = kill_after(60, path, "h264", sound)
-    assert written - 12 <= len(frame_times(path))
+    assert written - 15 <= len(frame_times(path))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_less_of_what_is_live_is_held_back(tmp_path: Path, suffix: str) -> None:
+    there = {}
+    for live in (True, False):
+        path = tmp_path / f"{live}{suffix}"
+        with VideoWriter(path, width=96, height=64, rate=Fraction(25), live=live) as writer:
+            for index, time in enumerate(steady(20)):
+                writer.write(image(index), time)
+            writer._settle()
+            shutil.copy(path, tmp_path / f"killed{suffix}")
+        assert len(frame_times(path)) == 20
+        there[live] = len(frame_times(tmp_path / f"killed{suffix}"))
+    assert 20 - 10 <= there[False] < there[True] >= 20 - 7
 
 
 @pytest.fixture
@@ -320,7 +336,7 @@ def test_an_encoder_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(writer._converter, "convert", fail)
     with pytest.raises(VideoError, match=r"out\.mp4: cannot be written: Generic error"):
         writer.write(image(10), 0.4)
-    assert 5 <= len(frame_times(writer.path)) <= 10  # but for what the encoder held
+    assert 2 <= len(frame_times(writer.path)) <= 10  # but for what the encoder held
 
 
 def test_stays_in_fragments_where_it_cannot_be_made_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
