@@ -8,14 +8,15 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
+from stat import S_IWGRP, S_IWOTH
 from tempfile import TemporaryDirectory
 
 from ssdcam.cache import cache_folder
 from ssdcam.detection.checksums import read_checked, write_checked
 from ssdcam.errors import UnavailableError
-from ssdcam.files import is_file
 
 FOLDER = "compiled"
 """The folder of the cache that libraries are kept in."""
@@ -37,21 +38,35 @@ def library(source: Path, *options: str) -> ctypes.CDLL:
     code = source.read_bytes()
     digest = hashlib.sha256(b"\0".join([code, *map(str.encode, options)])).hexdigest()[:16]
     path = cache_folder() / FOLDER / f"{source.stem}-{digest}.so"
-    if is_file(path):
-        with suppress(OSError, ValueError):  # damaged, or of another system
+    with suppress(OSError, ValueError):  # not there, damaged, or of another system
+        if _is_ours(path.parent) and _is_ours(path):
             read_checked(path)
             return ctypes.CDLL(str(path))
     try:
         with TemporaryDirectory(prefix="ssdcam-") as folder:
             made = Path(folder, path.name)
             _compile(source, made, *options)
-            with suppress(OSError):  # a folder that is not ours, a full disk, or nothing in it may be run
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_checked(path, memoryview(made.read_bytes()))
-                return ctypes.CDLL(str(path))
+            with suppress(OSError):  # a folder that cannot be written, a full disk, or nothing in it may be run
+                path.parent.mkdir(0o755, parents=True, exist_ok=True)
+                if _is_ours(path.parent):
+                    write_checked(path, memoryview(made.read_bytes()))
+                    path.chmod(0o644)
+                    return ctypes.CDLL(str(path))
             return _loaded(made)
     except OSError as error:  # there is no folder for what is temporary
         raise UnavailableError(f"the C compiler has no place to work in ({error.strerror})") from error
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether nobody but this user, or root, can have put there what would run as this user: a cache may be shared.
+
+    Raises:
+        OSError: there is nothing.
+    """
+    status = path.stat()
+    if sys.platform == "win32":
+        return True
+    return status.st_uid in {0, os.geteuid()} and not status.st_mode & (S_IWGRP | S_IWOTH)
 
 
 def _loaded(path: Path) -> ctypes.CDLL:
@@ -62,7 +77,10 @@ def _loaded(path: Path) -> ctypes.CDLL:
 
 
 def _compile(source: Path, to: Path, *options: str) -> None:
-    command = shlex.split(os.environ.get("CC", "")) or list(filter(None, map(shutil.which, _COMPILERS)))[:1]
+    try:
+        command = shlex.split(os.environ.get("CC", "")) or list(filter(None, map(shutil.which, _COMPILERS)))[:1]
+    except ValueError as error:
+        raise UnavailableError(f"$CC: is no command ({error})") from error
     if not command:
         raise UnavailableError(f"there is no C compiler (none of {', '.join(_COMPILERS)}, nor $CC)")
     command += ["-O3", "-shared", "-fPIC", *options, "-o", str(to), str(source)]

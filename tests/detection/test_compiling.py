@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import shutil
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,53 @@ def test_what_is_damaged_is_compiled_again(tmp_path, home):
 
 
 @needs_compiler
+@pytest.mark.skipif(sys.platform == "win32", reason="modes as POSIX has them")
+@pytest.mark.parametrize(
+    ("what", "mode", "owner", "run"),
+    [
+        ("file", 0o644, None, True),
+        ("file", 0o664, None, False),
+        ("file", 0o646, None, False),
+        ("file", 0o644, 12345, False),
+        ("folder", 0o775, None, False),
+        ("folder", 0o1777, None, False),
+        ("folder", 0o755, 12345, False),
+    ],
+)
+def test_what_others_can_have_put_there_is_not_run(tmp_path, monkeypatch, what, mode, owner, run):
+    """As in a cache that several users share."""
+    monkeypatch.setenv("SSDCAM_HOME", str(tmp_path / "own"))
+    library(a_source(tmp_path, "13"))
+    (theirs,) = (tmp_path / "own" / compiling.FOLDER).iterdir()
+    library(source := a_source(tmp_path, "42"))
+    (ours,) = {*theirs.parent.iterdir()} - {theirs}
+    folder = tmp_path / "shared" / compiling.FOLDER
+    folder.mkdir(0o755, parents=True)
+    kept = Path(shutil.copy(theirs, folder / ours.name))
+    place = kept if what == "file" else folder
+    place.chmod(mode)
+    if owner is not None:
+        if os.geteuid() != 0:
+            pytest.skip("giving files away takes root")
+        os.chown(place, owner, owner)
+    monkeypatch.setenv("SSDCAM_HOME", str(tmp_path / "shared"))
+    assert library(source).answer() == (13 if run else 42)
+    assert kept.read_bytes() == (ours if what == "file" and not run else theirs).read_bytes()
+
+
+@needs_compiler
+def test_what_this_user_made_is_run_whoever_may_write_to_new_files(tmp_path, home, monkeypatch):
+    source = a_source(tmp_path, "42")
+    before = os.umask(0)
+    try:
+        library(source)
+    finally:
+        os.umask(before)
+    monkeypatch.setenv("CC", "/nowhere/cc")
+    assert library(source).answer() == 42
+
+
+@needs_compiler
 def test_a_folder_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("SSDCAM_HOME", str(tmp_path / "file"))
@@ -95,6 +144,12 @@ def test_the_compiler_may_have_options(tmp_path, home, monkeypatch):
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))))
     monkeypatch.setenv("CC", f"{compiler} -DANSWER=7")
     assert library(a_source(tmp_path)).answer() == 7
+
+
+def test_a_command_that_no_shell_would_understand_is_told(tmp_path, home, monkeypatch):
+    monkeypatch.setenv("CC", "gcc -DNAME='a")
+    with pytest.raises(UnavailableError, match=r"^\$CC: is no command \(No closing quotation\)$"):
+        library(a_source(tmp_path))
 
 
 def test_there_may_be_no_compiler(tmp_path, home, monkeypatch):
