@@ -212,10 +212,15 @@ class Int8Backbone:
             wanted = f"({first.height}, {first.width}, {first.channels})"
             raise ValueError(f"the network takes pictures of shape {wanted}, uint8, not {image.shape}, {image.dtype}")
         picture = _Picture(image, maps, then, self._together if alone else 1)
-        self._pool.submit(self._share, picture)
-        for _ in range(picture.threads - 1):
-            with suppress(RuntimeError):  # no more threads are to be had: the others do its work
-                self._pool.submit(self._share, picture)
+        try:
+            self._pool.submit(self._share, picture)
+            for _ in range(picture.threads - 1):
+                with suppress(RuntimeError):  # no more threads are to be had: the others do its work
+                    self._pool.submit(self._share, picture)
+        except BaseException:  # the pool may have it, but nobody waits, and what would be told may be gone by then
+            with picture.lock:
+                picture.done.cancel()
+            raise
         return picture.done
 
     def _share(self, picture: _Picture) -> None:

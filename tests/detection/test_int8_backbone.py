@@ -208,6 +208,32 @@ def test_threads_that_do_not_come_are_not_waited_for(weights, batch, monkeypatch
 
 @needs_vnni
 @pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("can't start new thread")])
+def test_nobody_is_told_who_could_not_wait(weights, batch, monkeypatch, error):
+    """The pool has the work by then, and OpenVINO's would follow it, in memory that is gone."""
+    backbone = Int8Backbone(weights, 1)
+    submit, told, left = backbone._pool.submit, list[str](), threading.Event()
+
+    def late(*given: Any) -> None:
+        left.wait(GUARD)
+        share(*given)
+
+    def interrupted(work: Any, picture: Any) -> None:
+        submit(late, picture)
+        raise error
+
+    share = backbone._share
+    monkeypatch.setattr(backbone._pool, "submit", interrupted)
+    maps = [np.empty(shape, np.uint8) for shape in weights.kept_shapes]
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        backbone.start(batch[0], maps, lambda: told.append("done"), alone=True)
+    left.set()
+    backbone._pool.shutdown()
+    assert told == []
+
+
+@needs_vnni
+@pytest.mark.usefixtures("library")
 def test_what_is_computed_stays_in_memory_when_nobody_waits(weights, batch, monkeypatch):
     """As Ctrl-C leaves it."""
     backbone = Int8Backbone(weights, 1)
