@@ -15,7 +15,7 @@ from ssdcam.media.description import Description, description_of
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.decoder import Decoder
 from ssdcam.media.sources.source import Source
-from ssdcam.media.sources.whole import is_cut_short, lacks_index
+from ssdcam.media.sources.whole import is_cut_short, lacks_index, shows_cuts
 
 # Nearer starts are reached by decoding, which is quick enough and asks nothing of the format.
 _SEEK_FROM = 2.0
@@ -55,7 +55,7 @@ class FileSource(Source):
         begins: when the video begins, in seconds on the frames' clock.
         ends: when it, or what is asked for, ends, on the same clock: as the file says, which is None where it does not,
             and may be one part's end where several were joined. Once the last frame was read it is true: no earlier
-            than that frame's own end, and no later where the clock starts anywhere.
+            than that frame's own end, and no later where the clock starts anywhere, or a cut would not be noticed.
         start_time: what ``start`` is on that clock, or ``begins``, whichever is later.
         end_time: what ``end`` is on that clock; infinite without one.
 
@@ -147,7 +147,7 @@ class FileSource(Source):
     def _read(self) -> Iterator[Frame]:
         if not self._left:
             return
-        given, pts = 0, -math.inf
+        given, pts, frame = 0, -math.inf, None
         for index, (pts, frame) in enumerate(self._timed(), self._index):
             if pts >= self.end_time:
                 break
@@ -161,16 +161,22 @@ class FileSource(Source):
                     break
             given += 1
         else:
-            self._correct_end(pts)
+            self._correct_end(pts, frame)
             self._check_whole()
             return
         if failed := self._decoder.failed - self._forgiven:
             raise SourceError(f"{self.name}: damaged: {_frames(failed)} could not be decoded")
 
-    def _correct_end(self, last: float) -> None:
-        """Tell when the video ends, of which this is the time of the last frame."""
+    def _correct_end(self, last: float, frame: av.VideoFrame | None) -> None:
+        """Tell when the video ends, of which this is the last frame and its time.
+
+        What is left of a file that was cut off may still say where the whole one ended.
+        """
         if self.ends is None or self.ends <= last or starts_anywhere(self._decoder.container):
             self.ends = min(last + float(1 / (self.rate or FALLBACK_RATE)), self.end_time)
+        elif frame is not None and not shows_cuts(self._path):
+            lasts = max(self._decoder.seconds(frame.duration), float(1 / (self.rate or FALLBACK_RATE)))
+            self.ends = min(last + lasts, self.ends)
 
     def _timed(self) -> Iterator[tuple[float, av.VideoFrame]]:
         step = float(1 / (self.rate or FALLBACK_RATE))

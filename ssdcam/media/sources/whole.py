@@ -34,6 +34,21 @@ def is_cut_short(path: Path) -> bool:
     return end > path.stat().st_size
 
 
+def shows_cuts(path: Path) -> bool:
+    """Whether :func:`is_cut_short` notices wherever a file was cut off.
+
+    It does not where no sizes are stated, nor where they are those of parts, as in an mp4 in fragments.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(8)
+        if head[4:8] in _MP4_STARTS:
+            return b"moof" not in {kind for kind, _ in _boxes(file)}
+        return head[:4] == b"RIFF" or (head[:4] == _EBML and _segment_end(file) > 0)
+
+
 def lacks_index(path: Path) -> bool:
     """Whether this is an mp4 or mov whose index was never written, as when the recording program was killed.
 

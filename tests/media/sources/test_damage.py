@@ -3,6 +3,7 @@ wrong."""
 
 import os
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ import pytest
 from ssdcam.errors import SourceError
 from ssdcam.media.av import av
 from ssdcam.media.sources import FileSource
-from ssdcam.media.sources.whole import is_cut_short
+from ssdcam.media.sources.whole import is_cut_short, shows_cuts
 from ssdcam.media.video_writer import VideoWriter
 
 from .videos import decoded_times, make_video, number_of, numbered, packets_of, spoil
@@ -241,9 +242,51 @@ def test_whole_files_are_whole_and_shorter_ones_are_not(kind, tmp_path):
     path = make_video(tmp_path / f"x.{kind}", range(30), codec=codec)
     whole = path.read_bytes()
     assert not is_cut_short(path)
+    shows = shows_cuts(path)
+    assert shows == (kind not in ("ts", "flv"))
     for length in (len(whole) - 1, len(whole) // 2):
         path.write_bytes(whole[:length])
-        assert is_cut_short(path) == (kind not in ("ts", "flv"))
+        assert is_cut_short(path) == shows
+
+
+IN_FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof+dash+global_sidx"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("x.flv", {"codec": "flv", "size": (320, 240)}),
+        ("x.mp4", {"options": ALL_KEYS, "container_options": IN_FRAGMENTS}),
+    ],
+)
+def test_the_end_of_what_was_cut_off_unseen_is_that_of_its_last_frame(name, options, tmp_path, read_all):
+    """Its head still says when the whole one ended; a writer would show the last frame until then."""
+    path = make_video(tmp_path / name, range(100), Fraction(1, 25), rate=25, **options)
+    offset, size, _ = packets_of(path)[40]
+    path.write_bytes(path.read_bytes()[: offset + size])
+    source = FileSource(path)
+    assert source.ends == pytest.approx(4.0, abs=0.1)
+    frames, error = read_all(source)
+    assert error is None
+    assert numbers(frames) == list(range(41))
+    assert source.ends == pytest.approx(frames[-1].pts + 1 / 25, abs=0.001)
+
+
+def test_an_mp4_in_fragments_says_itself_for_how_long_its_last_frame_is_shown(tmp_path):
+    """As screen recordings of browsers are."""
+    path = make_video(tmp_path / "x.mp4", [0, 1, 2, 50], Fraction(1, 25), rate=25, b_frames=0)
+    given = tmp_path / "long.mp4"
+    with av.open(path) as container, av.open(given, "w", options=IN_FRAGMENTS) as copy:
+        stream = copy.add_stream_from_template(container.streams.video[0])
+        for packet in container.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                packet.duration = round(5 / packet.time_base)  # of the others the next one's time says it
+                copy.mux(packet)
+    with FileSource(given) as source:
+        for _ in iter(source.read, None):
+            pass
+        assert source.ends == pytest.approx(7.0, abs=0.1)
 
 
 def test_a_file_that_never_said_how_long_it_would_be_is_whole(tmp_path, read_all):
@@ -261,3 +304,4 @@ def test_a_file_that_never_said_how_long_it_would_be_is_whole(tmp_path, read_all
 def test_looking_at_rubbish_does_no_harm(content, tmp_path):
     (tmp_path / "x").write_bytes(content)
     assert not is_cut_short(tmp_path / "x")
+    shows_cuts(tmp_path / "x")
