@@ -126,7 +126,7 @@ class Soundtrack:
         self._packets = self._copied(output) if copied else self._encoded(output)
         self.next_time: Fraction | None = Fraction(0)
         self._next: Packet | None = None
-        self._lasts = 0  # how long the last packet that was given is heard, in its own unit
+        self._lasts = 0  # how long the shortest packet that was given is heard, in its own unit
         self._advance()
 
     def until(self, seconds: float) -> Iterator[Packet]:
@@ -135,10 +135,11 @@ class Soundtrack:
             packet, begins = self._next, self.next_time
             self._advance()
             # Matroska often does not say how long a packet is; in fragments, the next one would begin with it, and the
-            # last would not be heard: that one is taken to be as long as the one before.
+            # last would not be heard: that one is taken to be as long as the shortest, as holes lengthen others.
             if not packet.duration and self.next_time is not None:
                 packet.duration = max(round((self.next_time - begins) / packet.time_base), 0)
-            packet.duration = self._lasts = packet.duration or self._lasts
+            packet.duration = packet.duration or self._lasts
+            self._lasts = min(packet.duration, self._lasts or packet.duration)
             yield packet
 
     def close(self) -> None:

@@ -106,6 +106,15 @@ def test_the_last_packet_is_heard_where_no_duration_is_stated(tmp_path: Path, su
     assert len(sound(target)[0]) == len(sound(source)[0])
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_hole_before_the_last_packet_makes_that_no_longer(tmp_path: Path, suffix: str) -> None:
+    source, target = film(tmp_path / "in.mkv", "alac", seconds=4.0, hole=(1.0, 3.95)), tmp_path / f"out{suffix}"
+    assert pass_on(source, target, 100) == []
+    assert packets(target, "audio")[-1].time > 3.9
+    with av.open(str(target)) as container:
+        assert container.duration / 1e6 == pytest.approx(4.0, abs=0.1)
+
+
 def test_a_clock_that_starts_anywhere(tmp_path: Path) -> None:
     """MPEG-TS begins at some time, and every packet of AAC has a header that MP4 does without."""
     source, target = film(tmp_path / "in.ts", video_begins=10.0, sound_begins=10.4, burst=11.0), tmp_path / "out.mp4"
