@@ -19,6 +19,9 @@ from ssdcam.media.sources.paced import Pacer
 # RTSP over TCP where the server can: over UDP, pictures break up on the smallest loss.
 _OPTIONS = {"rtsp_flags": "prefer_tcp"}
 
+# What web servers call what is no page: videos, and the pictures of a camera, one after the other.
+_PICTURES = ("video/", "multipart/")
+
 # These come in segments of seconds each, that would all be shown at once.
 _SEGMENTED = frozenset(("hls", "dash"))
 
@@ -92,10 +95,9 @@ class _StreamLink:
         except NoVideoError as error:
             if (answer := _answer(url, min(timeouts))) is None:
                 raise
-            raise SourceError(
-                f"{name}: it answers with {answer}, no video that can be read: "
-                "give the address of the stream itself, not of a page that shows it"
-            ) from error
+            page = not answer.startswith(_PICTURES)
+            advice = ": give the address of the stream itself, not of a page that shows it" if page else ""
+            raise SourceError(f"{name}: it answers with {answer}, no video that can be read{advice}") from error
         decoder = self._decoder
         self.rate, self.duration = decoder.rate, decoder.duration
         self.pixel_aspect, self.colours = decoder.pixel_aspect, decoder.colours

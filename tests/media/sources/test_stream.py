@@ -388,6 +388,13 @@ def test_a_web_server_without_it(web, tmp_path):
         StreamSource(f"{web}/page.html", **PATIENT)
 
 
+def test_a_damaged_video_is_not_taken_for_a_page(web, tmp_path):
+    path = make_video(tmp_path / "cut.mp4", range(30))
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SourceError, match=r"cut\.mp4: it answers with video/mp4, no video that can be read$"):
+        StreamSource(f"{web}/cut.mp4", **PATIENT)
+
+
 def test_a_web_server_that_says_neither_how_much_comes_nor_more_than_it_must():
     """To FFmpeg that is the same error as where nothing can be reached."""
 
