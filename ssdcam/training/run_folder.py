@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ssdcam.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from ssdcam.errors import TrainingError, first_line
 from ssdcam.files import write_whole, writing
+from ssdcam.memory import ran_out
 
 STATE, PREVIOUS = "resume.pt", "resume.previous.pt"
 DAMAGED = "resume.damaged.pt"
@@ -55,6 +56,8 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         except FileNotFoundError:
             continue
         except Exception as error:  # whatever torch meets in a damaged file
+            if ran_out(error):  # which says nothing of the file
+                raise
             reason = first_line(error)[:200]
         else:
             if isinstance(state, dict):

@@ -162,6 +162,23 @@ def test_a_damaged_state_is_told_and_never_takes_the_place_of_a_good_one(tmp_pat
     assert len(caplog.messages) == 1
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_state_for_which_there_is_too_little_memory_is_not_taken_for_damaged(tmp_path, monkeypatch, error):
+    run_folder.save_state(tmp_path, {"step": 1})
+    run_folder.save_state(tmp_path, {"step": 2})
+    load, errors = torch.load, [error]
+
+    def short(*given, **wishes):
+        if errors:
+            raise errors.pop()
+        return load(*given, **wishes)
+
+    monkeypatch.setattr(torch, "load", short)
+    with pytest.raises(type(error)):
+        run_folder.load_state(tmp_path)
+    assert run_folder.load_state(tmp_path)["step"] == 2
+
+
 def test_damage_that_torch_does_not_see_is_told(tmp_path):
     run_folder.save_state(tmp_path, {"step": 1, "weights": torch.arange(1000.0)})
     run_folder.save_state(tmp_path, {"step": 2, "weights": torch.arange(1000.0)})
