@@ -33,10 +33,12 @@ def library(source: Path, *options: str) -> ctypes.CDLL:
             has those.
 
     Raises:
-        UnavailableError: there is no compiler, or what it makes cannot be loaded.
+        UnavailableError: there is no compiler, or what it makes cannot be loaded; or ``$CC`` is no command.
     """
-    code = source.read_bytes()
-    digest = hashlib.sha256(b"\0".join([code, *map(str.encode, options)])).hexdigest()[:16]
+    asked = _asked_for()
+    # Options of the user's own, such as for a sanitizer, may make what runs nowhere else: it is kept for these alone.
+    facts = [*options, *(word for word in asked if word.startswith("-"))]
+    digest = hashlib.sha256(b"\0".join([source.read_bytes(), *map(os.fsencode, facts)])).hexdigest()[:16]
     path = cache_folder() / FOLDER / f"{source.stem}-{digest}.so"
     with suppress(OSError, ValueError):  # not there, damaged, or of another system
         if _is_ours(path.parent) and _is_ours(path):
@@ -45,7 +47,7 @@ def library(source: Path, *options: str) -> ctypes.CDLL:
     try:
         with TemporaryDirectory(prefix="ssdcam-") as folder:
             made = Path(folder, path.name)
-            _compile(source, made, *options)
+            _compile(asked, source, made, *options)
             with suppress(OSError):  # a folder that cannot be written, a full disk, or nothing in it may be run
                 path.parent.mkdir(0o755, parents=True, exist_ok=True)
                 if _is_ours(path.parent):
@@ -76,14 +78,18 @@ def _loaded(path: Path) -> ctypes.CDLL:
         raise UnavailableError(f"{path}: what the C compiler made cannot be loaded ({error})") from error
 
 
-def _compile(source: Path, to: Path, *options: str) -> None:
+def _asked_for() -> list[str]:
     try:
-        command = shlex.split(os.environ.get("CC", "")) or list(filter(None, map(shutil.which, _COMPILERS)))[:1]
+        return shlex.split(os.environ.get("CC", ""))
     except ValueError as error:
         raise UnavailableError(f"$CC: is no command ({error})") from error
+
+
+def _compile(asked: list[str], source: Path, to: Path, *options: str) -> None:
+    command = asked or list(filter(None, map(shutil.which, _COMPILERS)))[:1]
     if not command:
         raise UnavailableError(f"there is no C compiler (none of {', '.join(_COMPILERS)}, nor $CC)")
-    command += ["-O3", "-shared", "-fPIC", *options, "-o", str(to), str(source)]
+    command = [*command, "-O3", "-shared", "-fPIC", *options, "-o", str(to), str(source)]
     try:
         subprocess.run(  # noqa: S603  # of options of our own
             command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"

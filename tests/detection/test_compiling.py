@@ -144,6 +144,10 @@ def test_the_compiler_may_have_options(tmp_path, home, monkeypatch):
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))))
     monkeypatch.setenv("CC", f"{compiler} -DANSWER=7")
     assert library(a_source(tmp_path)).answer() == 7
+    monkeypatch.setenv("CC", f"{compiler} -DANSWER=8")  # what was made with others is not taken
+    assert library(a_source(tmp_path)).answer() == 8
+    monkeypatch.setenv("CC", "/nowhere/cc -DANSWER=8")
+    assert library(a_source(tmp_path)).answer() == 8
 
 
 def test_a_command_that_no_shell_would_understand_is_told(tmp_path, home, monkeypatch):
