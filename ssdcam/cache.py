@@ -6,6 +6,7 @@ On the ground floor.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 WEIGHTS = "weights"
@@ -13,13 +14,21 @@ WEIGHTS = "weights"
 
 
 def cache_folder() -> Path:
-    """``$SSDCAM_HOME`` if it is set, else the place that the system has for such things; it may not exist yet."""
+    """``$SSDCAM_HOME`` if it is set, else the place that the system has for such things; it may not exist yet.
+
+    Who has no home, as a number that no user has in a container or service, is taken to have the root for one, as
+    Docker has it: nothing can be kept there, nor be put there by others.
+    """
     home = os.environ.get("SSDCAM_HOME")
     if home:
         return Path(home)
     from platformdirs import user_cache_path
 
-    return user_cache_path("ssdcam", appauthor=False)
+    with suppress(RuntimeError):  # older versions of it leave the "~" as it is
+        folder = user_cache_path("ssdcam", appauthor=False)
+        if folder.is_absolute():
+            return folder
+    return Path("/.cache/ssdcam")
 
 
 def is_offline() -> bool:

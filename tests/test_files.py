@@ -266,3 +266,14 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert cache_folder().name == "ssdcam"
     if sys.platform == "linux":
         assert cache_folder() == tmp_path / "xdg/ssdcam"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="every user has a home there")
+def test_a_number_that_no_user_has_has_a_cache_folder_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in ("SSDCAM_HOME", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert cache_folder().is_absolute()  # where nothing can be kept, but an engine starts
