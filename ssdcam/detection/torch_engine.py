@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +27,8 @@ from ssdcam.ssd.spec import ColourOrder, Normalisation, Selection
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+_forked = threading.Event()  # in a process that was forked from one that has used torch
 
 
 class Normalise(nn.Module):
@@ -70,7 +75,8 @@ class TorchEngine:
         device: ``auto`` (CUDA, then MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto`` is fp16 on CUDA, bf16 on CPUs that compute in it (Intel's from Cooper Lake on, AMD's from
             Zen 4 on), fp32 elsewhere.
-        threads: CPU threads that torch may use, in the whole process; None leaves its own.
+        threads: CPU threads that torch may use, in the whole process; None leaves its own. A process that was forked
+            from one that has used torch has one.
 
     Raises:
         CheckpointError: the weights do not fit the architecture.
@@ -87,7 +93,7 @@ class TorchEngine:
         precision: Precision = "auto",
         threads: int | None = None,
     ) -> None:
-        if threads is not None:
+        if threads is not None and not _forked.is_set():
             torch.set_num_threads(threads)
         self._device = find_device(device)
         self.device = str(self._device)
@@ -158,6 +164,7 @@ def load_network(checkpoint: Checkpoint) -> SSD:
     Raises:
         CheckpointError: the weights do not fit the architecture.
     """
+    _mind_forks()
     try:
         with torch.device("meta"):  # no weights are drawn only to be replaced
             network = build_network(checkpoint.spec)
@@ -173,6 +180,18 @@ def load_network(checkpoint: Checkpoint) -> SSD:
     except RuntimeError as error:
         raise CheckpointError(f"the checkpoint's weights do not fit it: {_first_complaint(error)}") from error
     return network.eval().requires_grad_(False)
+
+
+@cache
+def _mind_forks() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def _after_fork() -> None:
+    """In a child torch would wait for ever for threads that the parent has: it computes in the one that is there."""
+    _forked.set()
+    torch.set_num_threads(1)
 
 
 def _first_complaint(error: RuntimeError) -> str:

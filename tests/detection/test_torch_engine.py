@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from ssdcam.ssd.default_boxes import default_boxes
 from ssdcam.ssd.spec import ColourOrder, Normalisation, Selection
 
 from .. import pictures
+from ..waiting import GUARD
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 MPS = pytest.mark.skipif(not torch.backends.mps.is_available(), reason="needs Apple's Metal")
@@ -238,3 +243,29 @@ def test_weights_of_another_shape(name: str, tiny_checkpoint: Checkpoint) -> Non
         TorchEngine(Checkpoint(tiny_checkpoint.spec, weights), "cpu")
     assert "\n" not in str(caught.value)
     assert isinstance(caught.value, SsdcamError)
+
+
+FORKED = """
+import os, signal, sys
+import numpy as np
+import ssdcam
+
+image = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+detector = ssdcam.load(sys.argv[1], engine="torch", device="cpu", precision="fp32", score=0.1, threads=4)
+found = detector.detect([image] * 4)
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+signal.alarm(60)
+if sys.argv[2] == "load":
+    detector = ssdcam.load(sys.argv[1], engine="torch", device="cpu", precision="fp32", score=0.1, threads=4)
+again = detector.detect([image] * 4)
+print([len(one) for one in again] == [len(one) for one in found], flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("use", ["load", "detect"])
+def test_a_forked_process_does_not_wait_for_its_parents_threads(tiny_model: Path, use: str) -> None:
+    command = [sys.executable, "-c", FORKED, str(tiny_model), use]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=GUARD)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
