@@ -6,7 +6,8 @@ VOC counts pixels from 1 and means both corners to be inside the box (VOC2007 de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Container, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -32,7 +33,7 @@ def find_voc(path: Path) -> Layout | None:
         return None
     lists = sorted((path / "ImageSets/Main").glob("*.txt"))
     splits: dict[str, Callable[[Troubles], RawPart]] = {
-        one.stem: partial(_read, path, partial(_ids, one)) for one in lists
+        one.stem: partial(_read, path, partial(_lines, one)) for one in lists
     }
     return Layout("VOC", splits, partial(_read, path, lambda: sorted(p.stem for p in _annotations(path))))
 
@@ -41,13 +42,18 @@ def _annotations(path: Path) -> Iterable[Path]:
     return (path / "Annotations").glob("*.xml")
 
 
-def _ids(path: Path) -> list[str]:
-    """The first word of each line: lists of one class state after it whether the photo shows the class."""
-    return [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
-def _read(path: Path, ids: Callable[[], list[str]], troubles: Troubles) -> RawPart:
-    wanted = ids()
+def _id(line: str, known: Container[str]) -> str:
+    """The photo that a line names: lists of one class state after it whether it shows the class; it may have spaces."""
+    without_flag = re.sub(r"\s+(-1|0|1)$", "", line)
+    return next((name for name in (line, without_flag, line.split()[0]) if name in known), without_flag)
+
+
+def _read(path: Path, lines: Callable[[], list[str]], troubles: Troubles) -> RawPart:
+    listed = lines()
     pictures = {picture.stem: picture for picture in list_pictures(path / "JPEGImages")}
     # Every part must number the classes alike, and VOC lists them nowhere but in the annotations.
     trees = {annotation.stem: _parse(annotation) for annotation in sorted(_annotations(path))}
@@ -57,6 +63,7 @@ def _read(path: Path, ids: Callable[[], list[str]], troubles: Troubles) -> RawPa
         if isinstance(tree, ElementTree.Element)
         for thing in tree.iterfind("object")
     }
+    wanted = [_id(line, trees) for line in listed]
     return RawPart(tuple(sorted(names - {""})), _photos(path, wanted, trees, pictures, troubles))
 
 

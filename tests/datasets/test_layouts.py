@@ -158,6 +158,17 @@ class TestVoc:
         assert problem.removeprefix(f"{root}/Annotations/").startswith(complaint)
         assert len(dataset.samples) == 3 - skipped
 
+    @pytest.mark.parametrize("flag", ["", " -1", "  1"])
+    def test_names_may_have_spaces(self, tmp_path: Path, flag: str) -> None:
+        root = made.voc(tmp_path)
+        for number, name in enumerate("ac"):
+            for path in (root / f"Annotations/{name}.xml", root / f"JPEGImages/{name}.jpg"):
+                path.rename(path.with_stem(f"a photo {number}"))
+        made.write(root / "ImageSets/Main/train.txt", f"a photo 0{flag}\r\na photo 1{flag}\r\nno photo{flag}\r\n")
+        dataset = open_dataset(root, "train")
+        assert [len(sample.boxes) for sample in dataset.samples] == [2, 2]
+        assert dataset.problems == (f"{root / 'Annotations/no photo.xml'}: no such file",)
+
     def test_a_size_that_nobody_states_is_read(self, tmp_path: Path) -> None:
         root = made.voc(tmp_path)
         text = made.voc_xml([Thing("dog", (1, 1, 99, 99))])
