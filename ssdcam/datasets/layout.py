@@ -78,7 +78,12 @@ class Layout:
 
 def list_pictures(folder: Path) -> list[Path]:
     """The pictures below a folder, at any depth, in the order of their names."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not is_hidden(p, folder))
+
+
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file below a folder is a system's or a program's own: ``._dog.jpg``, as macOS adds, or a thumbnail."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def read_text(path: Path) -> str:

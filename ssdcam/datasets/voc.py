@@ -19,6 +19,7 @@ from ssdcam.datasets.layout import (
     RawPart,
     RawPhoto,
     Troubles,
+    is_hidden,
     list_pictures,
     read_text,
 )
@@ -31,7 +32,8 @@ def find_voc(path: Path) -> Layout | None:
     """The VOC data set that a folder is, if it is one."""
     if not (path / "ImageSets/Main").is_dir():
         return None
-    lists = sorted((path / "ImageSets/Main").glob("*.txt"))
+    folder = path / "ImageSets/Main"
+    lists = sorted(one for one in folder.glob("*.txt") if not is_hidden(one, folder))
     splits: dict[str, Callable[[Troubles], RawPart]] = {
         one.stem: partial(_read, path, partial(_lines, one)) for one in lists
     }
@@ -39,7 +41,8 @@ def find_voc(path: Path) -> Layout | None:
 
 
 def _annotations(path: Path) -> Iterable[Path]:
-    return (path / "Annotations").glob("*.xml")
+    folder = path / "Annotations"
+    return (one for one in folder.glob("*.xml") if not is_hidden(one, folder))
 
 
 def _lines(path: Path) -> list[str]:

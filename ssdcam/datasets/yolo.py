@@ -22,6 +22,7 @@ from ssdcam.datasets.layout import (
     RawPart,
     RawPhoto,
     Troubles,
+    is_hidden,
     list_pictures,
     read_text,
 )
@@ -100,11 +101,11 @@ def _place(base: Path, entry: str) -> Path:
 
 
 def _parts_of_folders(root: Path) -> dict[str, Part]:
-    folders = {path.name: path for path in sorted((root / "images").glob("*/")) if (root / "labels").is_dir()}
+    inside = [path for path in sorted((root / "images").glob("*/")) if not is_hidden(path, root)]
+    folders = {path.name: path for path in inside if (root / "labels").is_dir()}
     if not folders:
-        folders = {
-            path.parent.name: path for path in sorted(root.glob("*/images/")) if (path.parent / "labels").is_dir()
-        }
+        beside = [path for path in sorted(root.glob("*/images/")) if not is_hidden(path, root)]
+        folders = {path.parent.name: path for path in beside if (path.parent / "labels").is_dir()}
     if folders:
         return {name: partial(_in_folder, folder) for name, folder in folders.items()}
     lists = {name: root / f"{name}.txt" for name in _PARTS}
@@ -124,8 +125,9 @@ def _in_folder(folder: Path, troubles: Troubles) -> list[Path]:
     pictures = list_pictures(folder)
     annotated = {_annotation(picture) for picture in pictures}
     if "images" in folder.parts:
-        for path in sorted(_twin(folder).rglob("*.txt")):
-            if path not in annotated and path.name != "classes.txt":
+        labels = _twin(folder)
+        for path in sorted(labels.rglob("*.txt")):
+            if path not in annotated and path.name != "classes.txt" and not is_hidden(path, labels):
                 troubles.add(f"{path}: there is no picture for it", photos=1)
     return pictures
 

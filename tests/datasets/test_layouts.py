@@ -54,6 +54,18 @@ class TestEveryLayout:
         with pytest.raises(DatasetError, match=r"has no part 'test'; its parts are train"):
             open_dataset(path, "test")
 
+    @pytest.mark.parametrize("split", ["train", None])
+    def test_hidden_files_are_none_of_its(self, path: Path, split: str | None) -> None:
+        """macOS adds ``._a.jpg`` and ``._a.txt`` on disks of other systems; programs keep thumbnails."""
+        for file in [each for each in path.rglob("*") if each.is_file()]:
+            file.with_name(f"._{file.name}").write_bytes(b"\0\x05\x16\x07")
+            thumbnails = file.parent / ".thumbnails"
+            thumbnails.mkdir(exist_ok=True)
+            (thumbnails / file.name).write_bytes(file.read_bytes())
+        dataset = open_dataset(path, split)
+        assert (dataset.labels, dataset.problems, dataset.skipped) == (LABELS, (), 0)
+        assert_holds(dataset, TRAIN if split else {**TRAIN, **VAL})
+
     def test_counts_by_other_labels(self, path: Path) -> None:
         dataset = open_dataset(path, "train", labels=("PottedPlant", "Cat"))
         samples = by_name(dataset)
