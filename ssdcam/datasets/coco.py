@@ -16,6 +16,8 @@ from ssdcam.errors import DatasetError
 from ssdcam.files import check_ends, is_file
 
 T = TypeVar("T")
+Image = tuple[int | str, str, int | None, int | None]
+"""Id, file name, width and height."""
 
 LOOKED_FOR = "a .json, train.json, val.json or annotations/instances_*.json (COCO)"
 
@@ -73,12 +75,26 @@ def _read_file(path: Path, troubles: Troubles) -> RawPart:
 
     _entries(path, whole, "annotations", add, troubles)
     folder = _picture_folder(path, [name for _, name, *_ in images])
-    return RawPart(tuple(dict.fromkeys(categories.values())), _photos(folder, images, objects))
+    photos = _photos(folder, _told_apart(path, images, troubles), objects)
+    return RawPart(tuple(dict.fromkeys(categories.values())), photos)
+
+
+def _told_apart(path: Path, images: Sequence[Image], troubles: Troubles) -> list[Image]:
+    """The images but for those of one id, as in files put together from several: whose its objects are is not told."""
+    names: dict[int | str, dict[str, None]] = defaultdict(dict)
+    for number, name, *_ in images:
+        names[number][name] = None
+    for number, bearers in names.items():
+        if len(bearers) > 1:
+            first, second, *_ = bearers
+            what = f"id {number!r} is of {len(bearers)} images, such as {first} and {second}: left out"
+            troubles.add(f"{path}: {what}", photos=len(bearers))
+    return [image for image in images if len(names[image[0]]) == 1]
 
 
 def _photos(
     folder: Path,
-    images: Sequence[tuple[int | str, str, int | None, int | None]],
+    images: Sequence[Image],
     objects: Mapping[int | str, list[RawObject]],
 ) -> Iterator[RawPhoto]:
     for number, name, width, height in images:
@@ -120,7 +136,7 @@ def _entries(
     return converted
 
 
-def _image(values: Mapping[str, Any], place: str) -> tuple[int | str, str, int | None, int | None]:
+def _image(values: Mapping[str, Any], place: str) -> Image:
     width, height = (fields.whole(values, key, 1) if values.get(key) else None for key in ("width", "height"))
     return fields.identity(values, "id"), fields.text(values, "file_name"), width, height
 

@@ -234,6 +234,20 @@ class TestCoco:
         with pytest.raises(DatasetError, match=complaint):
             open_dataset(path)
 
+    def test_images_of_one_id_are_named_and_left_out(self, tmp_path: Path) -> None:
+        root = made.coco(tmp_path)
+        whole = made.coco_json(TRAIN)
+        whole["images"][2]["id"] = 11
+        for annotation in whole["annotations"]:
+            annotation["image_id"] = 11
+        whole["images"].append(whole["images"][1])  # the same one twice does no harm
+        path = made.write(root / "train.json", json.dumps(whole))
+        dataset = open_dataset(root, "train")
+        assert list(by_name(dataset)) == ["b"]
+        assert dataset.skipped == 2
+        told = f"{path}: id 11 is of 2 images, such as a.jpg and c.jpg: left out"
+        assert dataset.problems == (told, f"{root / 'images/b.jpg'}: is named more than once, and counted once")
+
     def test_crowds_are_difficult(self, tmp_path: Path) -> None:
         path = made.write(tmp_path / "x.json", json.dumps(made.coco_json({"d": [Thing("dog", (1, 1, 9, 9), True)]})))
         assert open_dataset(path, pictures=False).samples[0].difficult.tolist() == [True]
