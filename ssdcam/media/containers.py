@@ -16,6 +16,9 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium")
 TICKS = 60000
 """Ticks a second, at most: a multiple of nearly every frame rate, and within MPEG-4's limit of 65535."""
 
+MOST_TICKS = 2**31 - 1
+"""How many ticks a second, or seconds a tick, FFmpeg can be told of."""
+
 
 @dataclass(frozen=True)
 class VideoCodec:
@@ -36,6 +39,7 @@ class VideoCodec:
         presets: the options that each of :data:`PRESETS` adds, in that order; none where the encoder has no presets.
         smallest: the shortest side in pixels; below 64, x265 corrupts memory and SVT-AV1 may never return.
         states_aspect: whether it says itself how wide its pixels are shown, whatever the container says.
+        finest: into how many ticks it can divide a second.
     """
 
     kind: str
@@ -48,6 +52,7 @@ class VideoCodec:
     presets: tuple[Mapping[str, str], ...] = ({},) * len(PRESETS)
     smallest: int = 2
     states_aspect: bool = True
+    finest: int = MOST_TICKS
 
     def filled(self, *, crf: int | None, preset: str, threads: int) -> dict[str, str]:
         """The encoder's options for these wishes, as FFmpeg takes them."""
@@ -115,7 +120,7 @@ CODECS: Mapping[str, VideoCodec] = {
         ),
         states_aspect=False,
     ),
-    "mpeg4": VideoCodec("mpeg4", "mpeg4", 4, (1, 31), {"qmin": "{crf}", "qmax": "{crf}"}),
+    "mpeg4": VideoCodec("mpeg4", "mpeg4", 4, (1, 31), {"qmin": "{crf}", "qmax": "{crf}"}, finest=65535),
     "h264_nvenc": VideoCodec("h264", "h264_nvenc", 23, (1, 51), _NVENC, presets=_NVENC_PRESETS),
     "hevc_nvenc": VideoCodec("h265", "hevc_nvenc", 25, (1, 51), _NVENC, presets=_NVENC_PRESETS),
     "av1_nvenc": VideoCodec("av1", "av1_nvenc", 35, (1, 63), _NVENC, presets=_NVENC_PRESETS, states_aspect=False),

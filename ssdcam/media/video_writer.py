@@ -26,7 +26,7 @@ from ssdcam.cpu import usable_threads
 from ssdcam.errors import VideoError, WrongUsageError
 from ssdcam.files import same_file
 from ssdcam.media.av import Packet, av, open_encoder, open_to_read, reason
-from ssdcam.media.containers import CODECS, Container, check_output, container_of
+from ssdcam.media.containers import CODECS, MOST_TICKS, Container, check_output, container_of
 from ssdcam.media.description import Chapter, Description, between, set_chapters
 from ssdcam.media.faststart import cut_to_fragments, has_fragment, make_plain
 from ssdcam.media.frame import Picture
@@ -116,7 +116,7 @@ class VideoWriter:
         self._kind = container_of(path)
         self._source_frame, self._frame, self._ends = 1 / rate, stride / rate, ends  # seconds
         self._lasts = self._source_frame  # seconds that the last frame is shown
-        rate /= stride
+        rate = _nominal(rate / stride, CODECS[codec].finest if self._kind.steady else MOST_TICKS)
         self._tick = self._kind.tick(rate)
         self._warn = warn
         if pixel_aspect != 1 and self._kind.matroska and not CODECS[codec].states_aspect:  # PyAV cannot tell FFmpeg
@@ -460,6 +460,17 @@ def read_comment(path: Path) -> str:
             return next((text for name, text in container.metadata.items() if name.lower() == "comment"), "")
     except (av.FFmpegError, OSError):
         return ""
+
+
+def _nominal(rate: Fraction, finest: int) -> Fraction:
+    """A rate that FFmpeg can be told, or the nearest one: means have long numbers, which ``stride`` makes longer.
+
+    Args:
+        rate: frames a second.
+        finest: its numerator at most.
+    """
+    period = min(1 / rate, Fraction(MOST_TICKS))
+    return 1 / period.limit_denominator(min(finest, int(MOST_TICKS / period)))
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -105,6 +105,17 @@ def test_frame_rates(tmp_path: Path, suffix: str, rate: Fraction) -> None:
         assert container.streams.video[0].average_rate == pytest.approx(rate, rel=1e-6)
 
 
+@pytest.mark.parametrize(("suffix", "codec"), ALLOWED)
+@pytest.mark.parametrize("stride", [1, 601])
+def test_a_mean_rate_of_long_numbers(tmp_path: Path, suffix: str, codec: str, stride: int) -> None:
+    """As of a minute from a telephone; what a stride leaves of it is beyond 32 bits."""
+    path, rate = tmp_path / f"out{suffix}", Fraction(162090000, 5412131)
+    times = [float(index * stride / rate) for index in range(3)]
+    write(path, times, rate=rate, stride=stride, codec=codec)
+    written = [packet.decoded if suffix == ".avi" else packet.time for packet in packets(path, "video")]
+    assert sorted(map(float, written)) == pytest.approx(times, abs=0.001)
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [*ONE_EACH[:4], (".mp4", "mpeg4")])
 def test_every_time_is_kept(tmp_path: Path, suffix: str, codec: str) -> None:
     rng = np.random.default_rng(3)
