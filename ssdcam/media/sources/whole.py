@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 _MP4_STARTS = frozenset((b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot"))
+# What else may be outermost, and long enough to be cut. Cameras also append data of their own, which are no boxes.
+_MP4_BOXES = _MP4_STARTS | {b"moof", b"uuid", b"meta", b"udta", b"sidx", b"mfra"}
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -23,7 +25,7 @@ def is_cut_short(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(8)
         if head[4:8] in _MP4_STARTS:
-            end = max(end for _, end in _boxes(file))
+            end = max(end for kind, end in _boxes(file) if kind in _MP4_BOXES)
         elif head[:4] == _EBML:
             end = _segment_end(file)
         elif head[:4] == b"RIFF" and len(head) == 8:

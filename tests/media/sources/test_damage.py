@@ -289,6 +289,17 @@ def test_an_mp4_in_fragments_says_itself_for_how_long_its_last_frame_is_shown(tm
         assert source.ends == pytest.approx(7.0, abs=0.1)
 
 
+@pytest.mark.parametrize("movflags", ["faststart", "frag_keyframe+empty_moov"])
+@pytest.mark.parametrize("start", [None, 3.0])
+def test_what_a_camera_appends_to_a_file_is_no_part_of_it(movflags, start, tmp_path, read_all):
+    path = make_video(tmp_path / "x.mp4", range(150), container_options={"movflags": movflags})
+    path.write_bytes(path.read_bytes() + b"8db42d694ccc418790edff439fe026bf")  # as Insta360's end
+    frames, error = read_all(FileSource(path, start=start))
+    assert error is None
+    assert numbers(frames) == list(range(150))[-len(frames) :]
+    assert len(frames) == 150 if start is None else 3.0 <= frames[0].pts < 3.03
+
+
 def test_a_file_that_never_said_how_long_it_would_be_is_whole(tmp_path, read_all):
     path = tmp_path / "live.mkv"
     make_video(path, range(30), container_options={"live": "1"}, options=ALL_KEYS)
