@@ -222,6 +222,12 @@ class Soundtrack:
         """
         options = {"async": "1", "first_pts": "0"} if self._kind.steady else {"async": "1"}
         resampler = av.AudioResampler("fltp", layout, rate, _CHUNK, options)
+        for frame in _alike(self._heard()):
+            yield from _since(begin, resampler.resample(frame))
+        yield from _since(begin, resampler.resample(None))
+
+    def _heard(self) -> Iterator[av.AudioFrame]:
+        """The source's frames, as they are decoded."""
         heard = Fraction(0)
         for packet in chain(self._read(), [None]):
             if packet is not None and self._start > 0 and _end(packet) <= 0:
@@ -233,13 +239,9 @@ class Soundtrack:
                     break
                 heard = _end(packet)
             try:
-                decoded = self._stream.codec_context.decode(packet)
+                yield from self._stream.codec_context.decode(packet)
             except av.FFmpegError:
                 self.dropped += 1
-                continue
-            for frame in decoded:
-                yield from _since(begin, resampler.resample(frame))
-        yield from _since(begin, resampler.resample(None))
 
     def _read(self) -> Iterator[Packet]:
         """The source's packets, with times of the output; what would go backwards is broken, and left out."""
@@ -306,6 +308,22 @@ def _run_up(name: str, rate: int, layout: str) -> int:
     silence.sample_rate, silence.pts, silence.time_base = rate, 0, Fraction(1, rate)
     packets = [*encoder.encode(silence), *encoder.encode(None)]
     return max(-round((packets[0].pts or 0) * packets[0].time_base * rate), 0)
+
+
+def _alike(frames: Iterator[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+    """Frames in the format, layout, rate and unit of time of the first; broadcasts change them between programmes."""
+    first: av.AudioFrame | None = None
+    current, resampler = None, None
+    for frame in frames:
+        first = first or frame
+        kind = frame.format.name, frame.layout.name, frame.sample_rate
+        if kind != current:
+            wanted = first.format.name, first.layout.name, first.sample_rate
+            current, resampler = kind, None if kind == wanted else av.AudioResampler(*wanted)
+        for part in resampler.resample(frame) if resampler else (frame,):
+            if resampler and part.pts is not None and part.time_base and first.time_base:
+                part.pts, part.time_base = round(part.pts * part.time_base / first.time_base), first.time_base
+            yield part
 
 
 def _since(begin: int, frames: list[av.AudioFrame]) -> Iterator[av.AudioFrame]:

@@ -364,6 +364,24 @@ def test_rates_and_layouts_to_be_encoded(tmp_path: Path, rate: int, layout: str,
         )
 
 
+@pytest.mark.parametrize("suffix", [".webm", ".avi"])
+@pytest.mark.parametrize(("rate", "layout"), [(48000, "mono"), (48000, "5.1"), (44100, "5.1")])
+def test_a_layout_and_a_rate_that_change_on_the_way(tmp_path: Path, suffix: str, rate: int, layout: str) -> None:
+    """As television's do from one programme to the next."""
+    first = film(tmp_path / "1.ts", "eac3", burst=0.5)
+    second = film(tmp_path / "2.ts", "eac3", rate=rate, layout=layout, burst=0.5)
+    source, target = tmp_path / "in.ts", tmp_path / f"out{suffix}"
+    source.write_bytes(first.read_bytes() + second.read_bytes())
+    with FileSource(source) as opened:
+        begins = opened.begins
+    assert pass_on(source, target, 100, start=begins) == []
+    samples, start, out_rate = sound(target)
+    assert len(samples) / out_rate == pytest.approx(4.0, abs=0.1)
+    heard = start + np.flatnonzero(np.abs(samples) > 0.1) / out_rate
+    assert heard[0] == pytest.approx(0.5, abs=0.02)
+    assert heard[heard > 1][0] == pytest.approx(2.5, abs=0.04)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_a_hole_becomes_silence(tmp_path: Path, suffix: str) -> None:
     source = film(tmp_path / "in.mkv", "pcm_s16le", hole=(0.3, 0.8))
