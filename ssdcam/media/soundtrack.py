@@ -157,7 +157,7 @@ class Soundtrack:
         self.next_time = None if self._next is None else _time(self._next)
 
     def _copied(self, output: av.container.OutputContainer) -> Iterator[Packet]:
-        packets = (p for p in self._read() if self._start <= 0 or _time(p) >= 0)
+        packets = (p for p in self._audible() if self._start <= 0 or _time(p) >= 0)
         first = next(packets, None)
         if first is None:
             return
@@ -179,6 +179,18 @@ class Soundtrack:
                 each.time_base = time_base
                 each.stream = stream
                 yield each
+
+    def _audible(self) -> Iterator[Packet]:
+        """The packets without those that an edit list hides, but for what a decoder needs before the first one."""
+        run_up: list[Packet] = []
+        for packet in self._read():
+            if not packet.is_discard:
+                yield from run_up
+                yield packet
+            if packet.is_discard and _time(packet) < 0:  # where nobody hears it
+                run_up.append(packet)
+            else:
+                run_up.clear()
 
     def _fit_in(self, packet: Packet) -> bool:
         """Whether the container can hold a packet that may begin before time 0; one that nearly does is put there."""
@@ -251,12 +263,12 @@ class Soundtrack:
                 continue
             times = [t for t in (packet.dts, packet.pts) if t is not None]
             if not times or (last is not None and times[0] + self._shift <= last):
-                self.dropped += 1
+                self.dropped += not packet.is_discard
                 continue
             packet.dts, packet.pts = times[0] + self._shift, times[-1] + self._shift
             if _time(packet) >= self._end:
                 break
-            last = packet.dts
+            last = last if packet.is_discard else packet.dts
             yield packet
         if self._clock and self._clock.overlapping:
             count = self._clock.overlapping

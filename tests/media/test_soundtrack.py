@@ -42,6 +42,16 @@ def pass_on(source: Path, target: Path, count: int = 50, *, begins: float = 0.0,
     return said
 
 
+def edit(path: Path, begins: list[float | None]) -> None:
+    """Have an edit list's parts of the sound begin elsewhere in it, in seconds; None: with silence."""
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"elst") + 12
+    for place, seconds in enumerate(begins):
+        samples = -1 if seconds is None else 1024 + round(seconds * 48000)
+        data[at + place * 12 + 4 : at + place * 12 + 8] = samples.to_bytes(4, "big", signed=True)
+    path.write_bytes(data)
+
+
 def audible(source: Path) -> list[tuple[float, bytes]]:
     return [(float(p.time), p.data) for p in packets(source, "audio") if p.time >= 0]
 
@@ -380,6 +390,27 @@ def test_a_layout_and_a_rate_that_change_on_the_way(tmp_path: Path, suffix: str,
     heard = start + np.flatnonzero(np.abs(samples) > 0.1) / out_rate
     assert heard[0] == pytest.approx(0.5, abs=0.02)
     assert heard[heard > 1][0] == pytest.approx(2.5, abs=0.04)
+
+
+@pytest.mark.parametrize("suffix", HOLDS_TIMES)
+def test_sound_that_an_edit_list_hides(tmp_path: Path, suffix: str) -> None:
+    source = film(tmp_path / "in.mp4", sound_begins=0.5, burst=0.75)
+    edit(source, [None, 0.5])
+    assert np.abs(sound(source)[0]).max() < 0.1, "the burst is in what is hidden"
+    assert pass_on(source, tmp_path / f"out{suffix}") == []
+    samples, begins, _ = sound(tmp_path / f"out{suffix}")
+    assert begins == pytest.approx(0.5, abs=0.04)  # whole packets are copied
+    assert np.abs(samples).max() < 0.1
+
+
+@pytest.mark.parametrize("suffix", HOLDS_TIMES)
+def test_sound_in_two_parts_of_an_edit_list(tmp_path: Path, suffix: str) -> None:
+    """A decoder's run-up to the second part, which nobody hears, is not told of as broken."""
+    source = film(tmp_path / "in.mp4", sound_begins=0.5, burst=1.25)
+    edit(source, [1.0, 0.5])
+    assert burst_time(source) == pytest.approx(0.75, abs=0.03)
+    assert pass_on(source, tmp_path / f"out{suffix}") == []
+    assert burst_time(tmp_path / f"out{suffix}") == pytest.approx(0.75, abs=0.03)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
