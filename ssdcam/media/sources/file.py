@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -114,6 +115,8 @@ class FileSource(Source):
             return 0
         try:
             before, furthest = _times_before(self._path, decoder, self._start)
+            # What comes before the first frame cannot be decoded, as where a recording begins between two key frames.
+            before = before[bisect_left(before, first.pts) :]
             for lead in _LEADS:
                 decoder.seek(self._start - lead)
                 passed = []

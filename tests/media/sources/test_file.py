@@ -473,6 +473,21 @@ def test_a_far_start_is_not_decoded_towards(tmp_path, monkeypatch):
     whole.close()
 
 
+def test_frames_count_from_the_first_that_can_be_decoded(tmp_path, read_all):
+    """A recording that begins between two key frames, as of a television or a surveillance camera."""
+    path = make_video(tmp_path / "x.ts", range(240), options={"x264-params": "keyint=40:scenecut=0"})
+    path.write_bytes(path.read_bytes()[188 * 20 :])
+    everything, error = read_all(FileSource(path))
+    assert error is None
+    assert 0 < numbers(everything)[0] == 240 - len(everything)
+    begins = FileSource(path).origin
+    for start in (3.0, 5.5):
+        frames, error = read_all(FileSource(path, start=start))
+        assert error is None
+        expected = [(f.index, f.pts) for f in everything if f.pts >= begins + start]
+        assert [(f.index, f.pts) for f in frames] == expected
+
+
 def test_every_nth_frame_keeps_its_own_index(tmp_path, read_all):
     path = make_video(tmp_path / "x.mp4", range(100))
     frames, error = read_all(FileSource(path, start=1.0, stride=7))
