@@ -240,12 +240,12 @@ class Soundtrack:
 
     def _heard(self) -> Iterator[av.AudioFrame]:
         """The source's frames, as they are decoded."""
-        heard = Fraction(0)
+        heard = Fraction(0) if self._kind.steady else None  # elsewhere it begins with the first packet, however late
         for packet in chain(self._read(), [None]):
             if packet is not None and self._start > 0 and _end(packet) <= 0:
                 continue
             if packet is not None:
-                if _time(packet) - heard > _LONGEST_HOLE:
+                if heard is not None and _time(packet) - heard > _LONGEST_HOLE:
                     hole = f"nothing is heard for {float(_time(packet) - heard):.0f} s"
                     self._warn(f"{self._source}: its sound stops at {float(heard):.1f} s: {hole}")
                     break

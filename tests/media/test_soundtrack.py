@@ -413,6 +413,16 @@ def test_sound_in_two_parts_of_an_edit_list(tmp_path: Path, suffix: str) -> None
     assert burst_time(tmp_path / f"out{suffix}") == pytest.approx(0.75, abs=0.03)
 
 
+@pytest.mark.parametrize("suffix", HOLDS_TIMES)
+def test_a_clock_that_starts_hours_late(tmp_path: Path, suffix: str) -> None:
+    """As of a recorder that came to a stream on its way: sound that is encoded anew has no hole before it."""
+    source = film(tmp_path / "in.mkv", video_begins=5000.0, sound_begins=5000.0)
+    assert pass_on(source, tmp_path / f"out{suffix}", begins=5000.0) == []
+    samples, begins, rate = sound(tmp_path / f"out{suffix}")
+    assert begins == pytest.approx(5000.0, abs=0.05)
+    assert len(samples) / rate == pytest.approx(2.0, abs=0.1)
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_a_hole_becomes_silence(tmp_path: Path, suffix: str) -> None:
     source = film(tmp_path / "in.mkv", "pcm_s16le", hole=(0.3, 0.8))
