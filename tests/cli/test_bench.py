@@ -18,6 +18,7 @@ from ssdcam.benchmarking.report import Report
 from ssdcam.cli import bench_tables
 from ssdcam.detection.engines import ENGINES
 
+from ..faults.running import run_here
 from ..media.sources.videos import make_video
 from ..waiting import GUARD
 from .commands import Terminal, ssdcam, start
@@ -171,11 +172,14 @@ def test_a_checkpoint_without_the_pipeline(tiny_model: Path, tmp_path: Path) -> 
         (["--device", "tpu"], 2, "device 'tpu' is none of"),
     ],
 )
-def test_wrong_usage(arguments: list[str], code: int, said: str, tmp_path: Path) -> None:
+def test_wrong_usage(
+    arguments: list[str], code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "video.mp4").write_bytes(b"no video")
-    done = ssdcam("bench", *arguments, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = run_here(["bench", *arguments])
     assert (done.code, done.out) == (code, ""), done.err
-    assert len(done.complaints) == 1
+    assert done.err.count("\n") == 1
     assert said in done.err
 
 

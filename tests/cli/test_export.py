@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ..faults.running import run_here
 from .commands import ssdcam
 
 
@@ -69,16 +70,19 @@ def test_says_what_it_wrote_and_checked(
         (["-o", "out.pt"], 2, ".*--format"),
     ],
 )
-def test_refuses(arguments: list[str], code: int, complaint: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_refuses(
+    arguments: list[str], code: int, complaint: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.safetensors").write_bytes(tiny_model.read_bytes())
     (tmp_path / "link.pt").symlink_to("tiny.safetensors")
     (tmp_path / "old.pt").write_text("precious")
     (tmp_path / "old.bin").write_text("precious")
     (tmp_path / "folder.pt").mkdir()
     before = sorted(tmp_path.iterdir())
-    run = ssdcam("export", "-m", "tiny.safetensors", *arguments, cwd=tmp_path)
+    run = run_here(["export", "-m", "tiny.safetensors", *arguments])
     assert (run.code, run.out) == (code, "")
-    assert len(run.complaints) == 1
+    assert run.err.count("\n") == 1
     assert re.match(f"error: {complaint}", run.err)
     assert sorted(tmp_path.iterdir()) == before
     assert (tmp_path / "old.pt").read_text() == (tmp_path / "old.bin").read_text() == "precious"
