@@ -1,8 +1,8 @@
-"""The clock of a file's pictures and sound, where its format lets the clock start anywhere: MPEG-TS and its kin.
+"""The clock of a file's pictures and sound: where it starts, and what becomes of one that starts anew on the way.
 
-Such files are often joined, byte by byte, from parts whose clocks know nothing of each other. Here the first part's
-clock goes on from part to part by the pictures: they follow each other without a hole, and each part's sound stays
-beside its own pictures.
+MPEG-TS and its kin let it start anywhere. Such files are often joined, byte by byte, from parts whose clocks know
+nothing of each other. Here the first part's clock goes on from part to part by the pictures: they follow each other
+without a hole, and each part's sound stays beside its own pictures.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ _DISORDER, _LEAP = Fraction(3, 10), Fraction(10)
 # MPEG's clocks count 2^33 of these and begin anew; FFmpeg unwinds that once, and takes a step back for it at times.
 _MPEG_UNIT, _MPEG_ROUND = Fraction(1, 90_000), Fraction(2**33, 90_000)
 
+# Seconds. What begins later by a codec's delay, or on purpose, as behind a title that was cut away, does so by less; a
+# clock that is further on when pictures and sound begin had run before, as that of a stream when its recording began.
+_LATE = Fraction(10)
+
 _HOLE = Fraction(1, 2)  # seconds; sound that pauses no longer goes on in the part where it is
 _DISTANCE = 1  # seconds that sound may be nearer to another part's pictures, and yet go on in its own
 _FRINGE = Fraction(1, 10)  # seconds that sound may overlap by and nobody is told
@@ -46,12 +50,14 @@ def starts_anywhere(container: av.container.InputContainer) -> bool:
 def origin(container: av.container.InputContainer) -> Fraction:
     """Where a file's clock starts, in seconds: when its first stream begins where that may be anywhere.
 
-    Elsewhere 0, however late a stream begins: there its time was given to it on purpose.
+    Elsewhere 0, for there a stream that begins late was given its time on purpose, unless pictures and sound both begin
+    later than anybody has them do: then it is when the first of them begins.
     """
-    if not starts_anywhere(container):
-        return Fraction(0)
-    starts = (s.start_time * s.time_base for s in container.streams if s.start_time is not None and s.time_base)
-    return min(starts, default=Fraction(0))
+    anywhere = starts_anywhere(container)
+    streams = container.streams if anywhere else (first_video(container), *container.streams.audio[:1])
+    starts = (s.start_time * s.time_base for s in streams if s and s.start_time is not None and s.time_base)
+    begins = min(starts, default=Fraction(0))
+    return begins if anywhere or begins > _LATE else Fraction(0)
 
 
 def first_video(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:

@@ -417,6 +417,29 @@ def test_joined_recordings_are_cut_where_they_are_asked_to(tmp_path: Path) -> No
         assert heard == pytest.approx(after - first % 75 / 25, abs=0.03)
 
 
+@pytest.mark.parametrize(
+    ("source_name", "begins", "name"),
+    [("in.flv", 1234, "out.mp4"), ("in.mkv", 1.7e9, "out.mkv"), ("in.mp4", 1.7e9, "out.avi")],
+)
+def test_a_recording_whose_clock_had_run_before(tmp_path: Path, source_name: str, begins: float, name: str) -> None:
+    """As recorders of streams write it: the output begins with it, and --start and --end count from there."""
+    times = {"video_begins": begins, "sound_begins": begins, "burst": begins + 3.0}
+    source = clips.film(tmp_path / source_name, seconds=4.0, pictures="libx264", b_frames=2, **times)
+    out = tmp_path / name
+    done = run("video", source, "--json", "-o", out)
+    everything = records(done.stdout)
+    assert done.returncode == 0
+    assert [record["time"] for record in everything] == pytest.approx([begins + i / 25 for i in range(100)], abs=0.001)
+    shown = clips.frame_times(out)
+    assert (len(shown), shown[0]) == (100, pytest.approx(0.0, abs=0.1))
+    assert clips.burst_time(out) == pytest.approx(3.0, abs=0.05)
+    # Sound may begin a packet before the pictures, as an encoder's run-up does: it is counted from there.
+    done = run("video", source, "--json", "-o", out, "-y", "--start", "2.51", "--end", "3.51")
+    assert (done.returncode, records(done.stdout)) == (0, everything[63:88])
+    assert len(clips.frame_times(out)) == 25
+    assert clips.burst_time(out) == pytest.approx(0.49, abs=0.05)
+
+
 def test_batches_change_nothing(tmp_path: Path, shared: Path, tiny_model: Path) -> None:
     """With a real network, in the command as it is installed."""
     video = shared / "videos/h265-small.mp4"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ssdcam.errors import SourceError
 from ssdcam.media.av import Packet, av, open_to_read, reason
-from ssdcam.media.clock import PictureClock, ShowingClock, first_video, rate_of
+from ssdcam.media.clock import PictureClock, ShowingClock, first_video, origin, rate_of
 from ssdcam.media.sources.decoded import DecodedPicture, can_be_resized, colours_of
 from ssdcam.media.sources.orientation import Orientation, orientation_of
 
@@ -153,10 +153,13 @@ class Decoder:
     @property
     def duration(self) -> float | None:
         """Seconds from the stream's beginning, as the stream or its container says; None where neither does."""
-        if self.stream.duration is not None and self.stream.duration > 0:
-            return self.seconds(self.stream.duration)
-        whole = (self.container.duration or 0) / av.time_base
-        if self.container.format.name.startswith(("matroska", "nut")):  # they count from 0, however late pictures begin
+        stated = self.stream.duration or 0
+        whole = self.seconds(stated) if stated > 0 else (self.container.duration or 0) / av.time_base
+        kind = self.container.format.name
+        # Matroska and NUT count from 0, however late pictures begin; so do MP4 in fragments and, unless it says what
+        # FFmpeg would, FLV.
+        late = kind.startswith(("mov", "flv")) and not self.stream.frames and 0 < origin(self.container) < whole
+        if late or (stated <= 0 and kind.startswith(("matroska", "nut"))):
             whole -= self.begins
         return whole if whole > 0 else None
 

@@ -40,8 +40,7 @@ class FileSource(Source):
 
     Times are the stream's own, exactly as stored: they need not begin at 0 and are not evenly spaced. Where a file
     stores none, or they jump back, frames follow at the nominal rate; see :mod:`ssdcam.media.clock`. ``start`` and
-    ``end`` count on the same clock, except in formats whose clock starts anywhere (MPEG-TS and its kin), where they
-    count from ``origin``, as in ffmpeg.
+    ``end`` count on the same clock, but from ``origin``.
 
     Args:
         path: the file.
@@ -52,7 +51,8 @@ class FileSource(Source):
         max_frames: give no more than this.
 
     Attributes:
-        origin: where the file's clock starts, in seconds; 0 but for MPEG-TS and its kin.
+        origin: where the file's clock starts, in seconds; see :func:`~ssdcam.media.clock.origin`. 0 but for MPEG-TS and
+            its kin, and recordings of streams that had run for a while.
         begins: when the video begins, in seconds on the frames' clock.
         ends: when it, or what is asked for, ends, on the same clock: as the file says, which is None where it does not,
             and may be one part's end where several were joined. Once the last frame was read it is true: no earlier

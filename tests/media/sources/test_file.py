@@ -12,6 +12,7 @@ from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av
 from ssdcam.media.sources import FileSource
 
+from ..clips import film
 from .videos import (
     MILLISECOND,
     ORIENTATIONS,
@@ -519,6 +520,44 @@ def test_times_for_whoever_cuts_the_sound(tmp_path):
     late = make_video(tmp_path / "late.mp4", range(15, 40), sound_from=0.0)
     with FileSource(late) as source:
         assert (source.origin, source.begins, source.start_time) == (0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".flv"])
+@pytest.mark.parametrize(
+    ("pictures", "sound", "origin"),
+    [(9, 9, 0), (30, 0, 0), (0, 30, 0), (1234, 1234, 1234), (1234, 1236, 1234), (1236, 1234, 1234), (1234, None, 1234)],
+)
+def test_a_clock_that_had_run_before(tmp_path, suffix, pictures, sound, origin):
+    """As a stream's, when its recording began; what begins less late, or one of both, does so on purpose."""
+    lasts = {"sound_seconds": 0.0} if sound is None else {"sound_begins": sound}
+    path = film(tmp_path / f"x{suffix}", pictures="libx264", video_begins=pictures, **lasts)
+    with FileSource(path, start=0.5, end=1.5) as source:
+        assert source.origin == pytest.approx(origin, abs=0.03)  # sound begins with an encoder's run-up
+        assert source.begins == pytest.approx(pictures, abs=0.03)
+        assert source.end_time == pytest.approx(origin + 1.5, abs=0.03)
+
+
+def test_an_mp4_in_fragments_that_lacks_the_first_counts_what_is_there(tmp_path):
+    """As where somebody began to record a stream: it says how long the stream has been."""
+    movflags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    keys = {"x264-params": "keyint=30:scenecut=0"}
+    path = make_video(tmp_path / "x.mp4", range(600), options=keys, container_options=movflags)
+    data, fragments = path.read_bytes(), []
+    while (at := data.find(b"moof", fragments[-1] + 8 if fragments else 0) - 4) >= 0:
+        fragments.append(at)
+    path.write_bytes(data[: fragments[0]] + data[fragments[15] :])
+    with FileSource(path) as source:
+        assert source.origin == pytest.approx(15.0, abs=0.1)
+        assert source.frame_count == pytest.approx(150, abs=2)
+
+
+def test_an_flv_that_does_not_say_how_long_it_is_counts_what_is_there(tmp_path):
+    """FFmpeg takes it from the last packet's time."""
+    path = film(tmp_path / "x.flv", pictures="libx264", video_begins=1234, sound_begins=1234)
+    data = path.read_bytes()
+    at = data.index(b"duration") + 9
+    path.write_bytes(data[:at] + bytes(8) + data[at + 8 :])
+    assert FileSource(path).frame_count == pytest.approx(50, abs=5)
 
 
 @pytest.mark.parametrize(
