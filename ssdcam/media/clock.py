@@ -47,6 +47,11 @@ def starts_anywhere(container: av.container.InputContainer) -> bool:
     return bool(container.format.flags & cast(int, av.format.Flags.ts_discont.value))
 
 
+def starts_anew(container: av.container.InputContainer) -> bool:
+    """Whether a file's clock may start anew on the way: FFmpeg reads all that is joined of Matroska, too."""
+    return starts_anywhere(container) or container.format.name.startswith("matroska")
+
+
 def origin(container: av.container.InputContainer) -> Fraction:
     """Where a file's clock starts, in seconds: when its first stream begins where that may be anywhere.
 
@@ -82,7 +87,9 @@ def _difference(later: Fraction, earlier: Fraction, *, mpeg: bool) -> Fraction:
 class PictureClock:
     """Gives the packets of a file's pictures, in the order they are read, their times on the first part's clock.
 
-    Where the clock starts anywhere, a part whose clock was set goes on a frame after the one before.
+    Where the clock may start anew, a part whose clock was set goes on a frame after the one before. Matroska does not
+    say when pictures are decoded, and FFmpeg's guess is off at a joint: there, only a key frame tells of one, for it is
+    shown after all that were decoded before it.
 
     Args:
         container: the file.
@@ -96,18 +103,30 @@ class PictureClock:
     def __init__(self, container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> None:
         self.joints = 0
         self._anywhere = starts_anywhere(container)
+        self._by_key_frames = starts_anew(container) and not self._anywhere
         self.leap = float(_LEAP) if self._anywhere else math.inf
         self._unit = Fraction(stream.time_base or Fraction(1, av.time_base))
         self._frame = 1 / (rate_of(stream) or FALLBACK_RATE)
         self._shift = 0  # ticks
         self._last: Fraction | None = None  # seconds, as stored
+        self._shown: int | None = None  # the latest picture, in ticks
 
     def set(self, packet: Packet) -> None:
         """Change a packet's times; one without any stays so."""
         stored = packet.dts if packet.dts is not None else packet.pts
-        if not self._anywhere or stored is None:
-            return
-        time = stored * self._unit
+        if self._anywhere and stored is not None:
+            self._follow(stored * self._unit)
+        elif self._by_key_frames and packet.pts is not None:
+            step = 0 if self._shown is None else packet.pts + self._shift - self._shown
+            if packet.is_keyframe and step * self._unit < -_DISORDER:
+                self.joints += 1
+                self._shift += round(self._frame / self._unit) - step
+            self._shown = max(self._shown or 0, packet.pts + self._shift)
+        packet.pts = None if packet.pts is None else packet.pts + self._shift
+        packet.dts = None if packet.dts is None else packet.dts + self._shift
+
+    def _follow(self, time: Fraction) -> None:
+        """Take note of a packet's time, in seconds, as stored."""
         if self._last is not None:
             step = _difference(time, self._last, mpeg=self._unit == _MPEG_UNIT)
             if not -_DISORDER <= step <= _LEAP:
@@ -115,8 +134,6 @@ class PictureClock:
                 step = self._frame
             self._shift += round((step - (time - self._last)) / self._unit)
         self._last = time
-        packet.pts = None if packet.pts is None else packet.pts + self._shift
-        packet.dts = None if packet.dts is None else packet.dts + self._shift
 
 
 class ShowingClock:
@@ -202,7 +219,7 @@ class SoundClock:
     """Reads a file's sound, its times on the clock of the pictures that it belongs to.
 
     Args:
-        container: a file whose clock starts anywhere, at its beginning; it holds pictures.
+        container: a file whose clock may start anew, at its beginning or in its first part; it holds pictures.
         sound: the stream.
 
     Attributes:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ssdcam.media.av import Packet, av, open_to_read, reason
-from ssdcam.media.clock import SoundClock, first_video, starts_anywhere
+from ssdcam.media.clock import SoundClock, first_video, starts_anew, starts_anywhere
 from ssdcam.media.containers import Container
 
 _BITS_A_CHANNEL = 96_000  # transparent in AAC, Opus and nearly so in MP3
@@ -80,7 +80,9 @@ def _open_at(source: Path, seconds: float, options: dict[str, str] | None = None
     container = open_to_read(f"file:{source}", options=options)
     if seconds <= (container.start_time or 0) / av.time_base:
         return container
-    if starts_anywhere(container):  # of joined parts several may have that time: only who reads them all can tell
+    # Of joined parts several may have that time: only who reads them all can tell. Matroska says where its first ends.
+    ends = 0 if starts_anywhere(container) else (container.duration or 0) / av.time_base
+    if starts_anew(container) and seconds >= ends:
         return container
     try:
         container.seek(int(seconds * av.time_base))
@@ -115,7 +117,7 @@ class Soundtrack:
         self._shift = -round(Fraction(start) / self._time_base)
         self._end = inf if end is None else end - start
         self.dropped = 0
-        pictures = first_video(container) if starts_anywhere(container) else None
+        pictures = first_video(container) if starts_anew(container) else None
         self._clock = SoundClock(container, self._stream, pictures) if pictures else None
         for other in container.streams:
             if other is not self._stream and other is not pictures:

@@ -244,6 +244,22 @@ def test_joined_program_streams_in_which_few_packets_say_where_they_lie(tmp_path
     assert bursts(tmp_path / "out.mp4") == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_joined_matroska_keeps_the_sound_of_both(tmp_path: Path, suffix: str, seconds: float) -> None:
+    part = film(tmp_path / "part.mkv", seconds=seconds, burst=0.5, pictures="libx264", b_frames=2)
+    source, target, count = tmp_path / "in.mkv", tmp_path / f"out{suffix}", round(2 * seconds * 25)
+    source.write_bytes(part.read_bytes() * 2)
+    with FileSource(source) as pictures:
+        times = [frame.pts for frame in iter(pictures.read, None)]
+    assert times == pytest.approx([i / 25 for i in range(count)], abs=0.001)
+    assert [line for line in pass_on(source, target, count) if "broken" in line] == []
+    assert bursts(target) == pytest.approx([0.5, seconds + 0.5], abs=0.03)
+    start = seconds + 0.3
+    assert pass_on(source, target, count - round(start * 25), start=start) == []
+    assert bursts(target) == pytest.approx([0.2], abs=0.03)
+
+
 @pytest.mark.parametrize("b_frames", [0, 2])
 @pytest.mark.parametrize(("before", "last", "pause"), [(1.0, 500.0, 0.0), (3.0, 2.0, 3.0)])
 def test_a_clock_that_runs_over_behind_a_joint(
