@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ssdcam.media.av import av
 from ssdcam.media.claims import Claim
@@ -293,6 +294,17 @@ def test_a_picture_that_moves_is_a_video(tmp_path: Path) -> None:
     film = make_video(tmp_path / "moves.apng", range(3), codec="apng", pixels="rgb24")
     done = run("video", film.rename(tmp_path / "moves.png"), "--json")
     assert (done.returncode, len(records(done.stdout))) == (0, 3)
+
+
+def test_an_animated_webp_is_sent_to_image(tmp_path: Path) -> None:
+    path = tmp_path / "moves.webp"
+    pictures = [Image.new("RGB", (64, 48), (shade, 0, 0)) for shade in (0, 100, 200)]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:])
+    done = run("video", path, "--json")
+    assert done.returncode == 1
+    told = "a WebP that cannot be decoded as a video: ssdcam image looks at its first picture"
+    assert one_line(done.stderr) == f"error: {path}: {told}"
+    assert run("image", path, "--json").returncode == 0
 
 
 def test_no_figures_of_nothing(tmp_path: Path) -> None:

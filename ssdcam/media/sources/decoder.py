@@ -119,9 +119,7 @@ class Decoder:
             self._start()
             first = self.peek()
             if first is None:
-                raise SourceError(
-                    f"{name}: {'no frame in it can be decoded' if self.packets else 'there is no frame in it'}"
-                )
+                raise SourceError(f"{name}: {self._why_none()}")
             self._coded = first.width, first.height
             self.height, self.width = self.image(first).shape[:2]
             self.colours = colours_of(first)
@@ -144,6 +142,12 @@ class Decoder:
         stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}  # the size may change on the way
         stream.thread_type = "SLICE" if stream.codec_context.name in _HANGING else threads
         return stream
+
+    def _why_none(self) -> str:
+        """Why there is no first frame."""
+        if self.stream.codec_context.name == "webp":  # of those that move, FFmpeg decodes nothing
+            return "a WebP that cannot be decoded as a video: ssdcam image looks at its first picture"
+        return "no frame in it can be decoded" if self.packets else "there is no frame in it"
 
     @property
     def rate(self) -> Fraction | None:
