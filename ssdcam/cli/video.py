@@ -364,6 +364,9 @@ class _Run:
         from ssdcam.media.video_writer import VideoWriter
 
         self._tell_left_out(path, source)
+        if source.interlaced:
+            text = "%s: is interlaced: what moves has combs in the output, unless ffmpeg's -vf bwdif comes before"
+            console.log.warning(text, path)
         # Frames and sound keep their times, so that sound from before the first frame is kept, too.
         zero = min(source.origin, source.begins) if self.start is None else source.start_time
         writer = VideoWriter(

@@ -307,6 +307,14 @@ def test_an_animated_webp_is_sent_to_image(tmp_path: Path) -> None:
     assert run("image", path, "--json").returncode == 0
 
 
+def test_interlaced_video_is_told_of(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "in.mp4", range(10), options={"x264-params": "tff=1"})
+    done = run("video", path, "-o", tmp_path / "out.mp4", "--json")
+    assert done.returncode == 0
+    assert "in.mp4: is interlaced" in one_line(done.stderr)
+    assert run("video", path, "--json").stderr == ""
+
+
 def test_no_figures_of_nothing(tmp_path: Path) -> None:
     done = run("video", tmp_path / "missing.mp4", "-o", tmp_path / "out.mp4")
     assert (done.returncode, done.stdout) == (1, "")

@@ -79,6 +79,7 @@ class Decoder:
         width, height: of the pictures, as shown.
         colours: of the pictures, where they can stay in luma and chroma on their way to an encoder; else None.
         pixel_aspect: width of a pixel as shown over its height, in upright pictures; 1 where nothing sensible is said.
+        interlaced: whether the first picture holds two fields, taken one after the other.
         packets: that have been read so far and should give a frame each.
         frames: that were decoded from them.
         failed: packets and container parts that gave an error.
@@ -124,6 +125,7 @@ class Decoder:
             self.height, self.width = self.image(first).shape[:2]
             self.colours = colours_of(first)
             self.pixel_aspect = self._pixel_aspect(first)
+            self.interlaced = first.interlaced_frame
         except BaseException:
             self.container.close()
             raise

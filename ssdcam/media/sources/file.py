@@ -51,6 +51,7 @@ class FileSource(Source):
         max_frames: give no more than this.
 
     Attributes:
+        interlaced: whether pictures hold two fields, taken one after the other, as the first one says.
         origin: where the file's clock starts, in seconds; see :func:`~ssdcam.media.clock.origin`. 0 but for MPEG-TS and
             its kin, and recordings of streams that had run for a while.
         begins: when the video begins, in seconds on the frames' clock.
@@ -83,6 +84,7 @@ class FileSource(Source):
         decoder = self._decoder
         self.width, self.height, self.rate = decoder.width, decoder.height, decoder.rate
         self.duration, self.colours, self.pixel_aspect = decoder.duration, decoder.colours, decoder.pixel_aspect
+        self.interlaced = decoder.interlaced
         self.origin = float(origin(decoder.container))
         self.begins = decoder.begins
         self._start = -math.inf if start is None else self.origin + start - _ROUNDED
