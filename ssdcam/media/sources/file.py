@@ -16,7 +16,7 @@ from ssdcam.media.description import Description, description_of
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.decoder import Decoder
 from ssdcam.media.sources.source import Source
-from ssdcam.media.sources.whole import is_cut_short, lacks_index, shows_cuts
+from ssdcam.media.sources.whole import is_cut_short, joined_parts, lacks_index, shows_cuts
 
 # Nearer starts are reached by decoding, which is quick enough and asks nothing of the format.
 _SEEK_FROM = 2.0
@@ -30,6 +30,9 @@ _DISORDER, _TICK = 1.0, 0.001
 
 # Records have times in whole microseconds: one may be asked for that is later than its frame by half of one.
 _ROUNDED = 0.6e-6
+
+# Of Matroska files that are joined byte by byte FFmpeg reads so many, and ends without a word.
+_PARTS_READ = 2
 
 # Seconds; FFmpeg cannot be asked for later ones.
 _LATEST = 1e9
@@ -232,6 +235,9 @@ class FileSource(Source):
         # Codecs may hide frames or split them over packets, so a difference alone is no sign of damage.
         failed = decoder.failed - self._forgiven
         if not cut and not failed:
+            if (parts := joined_parts(self._path)) > _PARTS_READ:
+                how = f"is {parts} Matroska files, joined byte by byte, of which {_PARTS_READ} can be read"
+                raise SourceError(f"{self.name}: {how}: join them by mkvmerge -o OUT A + B + C")
             return
         # Only a whole reading can be compared with what the header promises.
         promised = decoder.stream.frames if cut and not self._seeked else 0

@@ -51,6 +51,23 @@ def shows_cuts(path: Path) -> bool:
         return head[:4] == b"RIFF" or (head[:4] == _EBML and _segment_end(file) > 0)
 
 
+def joined_parts(path: Path) -> int:
+    """How many Matroska files lie in one, byte by byte behind each other, as far as they say where they end.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    parts = end = 0
+    with path.open("rb") as file:
+        while file.read(4) == _EBML:
+            parts += 1
+            end = _segment_end(file, end)
+            if not end:
+                break
+            file.seek(end)
+    return parts
+
+
 def lacks_index(path: Path) -> bool:
     """Whether this is an mp4 or mov whose index was never written, as when the recording program was killed.
 
@@ -81,9 +98,9 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield head[4:8], start
 
 
-def _segment_end(file: BinaryIO) -> int:
-    """Where a Matroska file's one segment says it ends; 0 where it does not say."""
-    file.seek(4)
+def _segment_end(file: BinaryIO, start: int = 0) -> int:
+    """Where the segment of the Matroska file that starts there says it ends; 0 where it does not say."""
+    file.seek(start + 4)
     header = _variable_size(file)
     if header is None:
         return 0

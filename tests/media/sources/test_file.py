@@ -560,6 +560,16 @@ def test_an_flv_that_does_not_say_how_long_it_is_counts_what_is_there(tmp_path):
     assert FileSource(path).frame_count == pytest.approx(50, abs=5)
 
 
+def test_joined_matroska_of_which_not_all_can_be_read(tmp_path, read_all):
+    part = make_video(tmp_path / "part.mkv", range(10)).read_bytes()
+    path = tmp_path / "x.mkv"
+    for parts in (1, 2, 3):
+        path.write_bytes(part * parts)
+        frames, error = read_all(FileSource(path))
+        assert len(frames) == 10 * min(parts, 2)
+        assert ("x.mkv: is 3 Matroska files" in str(error)) if parts > 2 else (error is None)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
