@@ -22,6 +22,8 @@ Arrays = dict[str, NDArray[Any]]
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "ema_state_dict", "ema")
 # What wrapping a network in another module puts before every name.
 _PREFIXES = re.compile(r"((module|_orig_mod|model|net|ssd)\.)+")
+# What an average of weights (torch.optim.swa_utils.AveragedModel) keeps beside them.
+_BOOKKEEPING = frozenset(("n_averaged",))
 
 # How PyTorch's careful reader says that a file names a function or class to be called.
 _NAMES_CODE = re.compile(r"GLOBAL|unrecognized function|Unsupported class")
@@ -132,6 +134,7 @@ def _state_dict(content: object) -> Mapping[str, object]:
 
 
 def _unprefixed(arrays: Arrays) -> Arrays:
+    arrays = {name: array for name, array in arrays.items() if name not in _BOOKKEEPING}
     matches = {match[0] if (match := _PREFIXES.match(name)) else "" for name in arrays}
     prefix = matches.pop() if len(matches) == 1 else ""
     return {name.removeprefix(prefix): array for name, array in arrays.items()}

@@ -70,7 +70,7 @@ def amdegroot():
 
 
 @pytest.mark.parametrize("name", ["mb1-ssd", "mb2-ssd-lite", "sq-ssd-lite", "ultralight-faces"])
-@pytest.mark.parametrize("kind", ["pth", "old pth", "safetensors", "wrapped", "prefixed"])
+@pytest.mark.parametrize("kind", ["pth", "old pth", "safetensors", "wrapped", "prefixed", "averaged"])
 def test_told_by_the_keys(name, kind, states, tmp_path, caplog):
     state, path = states[name], tmp_path / "model"
     if kind == "safetensors":
@@ -80,6 +80,8 @@ def test_told_by_the_keys(name, kind, states, tmp_path, caplog):
             state = {"epoch": 3, "state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}
         if kind == "prefixed":
             state = {f"model.module.{key}": tensor for key, tensor in state.items()}
+        if kind == "averaged":  # by torch.optim.swa_utils.AveragedModel
+            state = {"n_averaged": torch.tensor(5), **{f"module.{key}": tensor for key, tensor in state.items()}}
         torch.save(state, path, _use_new_zipfile_serialization=kind != "old pth")
     assert open_checkpoint(path).spec.provenance["family"] == FAMILIES[name].title
     assert not caplog.records
