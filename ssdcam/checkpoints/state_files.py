@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,17 @@ _BOOKKEEPING = frozenset(("n_averaged",))
 # How PyTorch's careful reader says that a file names a function or class to be called.
 _NAMES_CODE = re.compile(r"GLOBAL|unrecognized function|Unsupported class")
 
+_LOADING = Lock()  # what PyTorch's careful reader lets through is the process', not the thread's
+
 # Weights hardly shrink in an archive; what grows more than this was made to fill memory.
 _MOST_GROWTH = 20
+
+
+class _Options:
+    """Stands in for an ``argparse.Namespace``, as training scripts save theirs, and keeps nothing of it."""
+
+    def __setstate__(self, state: object) -> None:
+        """Pass over the options: as attributes of a real one, they could replace its methods."""
 
 
 def read_torch(path: Path) -> Arrays:
@@ -44,7 +54,8 @@ def read_torch(path: Path) -> Arrays:
     if zipped:
         _refuse_bombs(path, growth=1)
     try:
-        with warnings.catch_warnings():
+        options = torch.serialization.safe_globals([(_Options, "argparse.Namespace")])
+        with _LOADING, options, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of storage classes that old files name
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except UnpicklingError as error:

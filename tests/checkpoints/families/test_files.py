@@ -1,10 +1,12 @@
 """Other people's files: told apart by their keys; what is damaged, malicious or strange gets one line."""
 
 import json
+import pickle
 import re
 import subprocess
 import sys
 import zipfile
+from argparse import Namespace
 from pathlib import Path
 
 import cv2
@@ -70,7 +72,7 @@ def amdegroot():
 
 
 @pytest.mark.parametrize("name", ["mb1-ssd", "mb2-ssd-lite", "sq-ssd-lite", "ultralight-faces"])
-@pytest.mark.parametrize("kind", ["pth", "old pth", "safetensors", "wrapped", "prefixed", "averaged"])
+@pytest.mark.parametrize("kind", ["pth", "old pth", "safetensors", "wrapped", "prefixed", "averaged", "trained"])
 def test_told_by_the_keys(name, kind, states, tmp_path, caplog):
     state, path = states[name], tmp_path / "model"
     if kind == "safetensors":
@@ -80,6 +82,11 @@ def test_told_by_the_keys(name, kind, states, tmp_path, caplog):
             state = {"epoch": 3, "state_dict": {f"module.{key}": tensor for key, tensor in state.items()}}
         if kind == "prefixed":
             state = {f"model.module.{key}": tensor for key, tensor in state.items()}
+        if kind == "trained":  # by torchvision's own script
+            optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], momentum=0.9)
+            schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [16, 22])
+            parts = {"optimizer": optimizer.state_dict(), "lr_scheduler": schedule.state_dict()}
+            state = {"model": state, **parts, "args": Namespace(lr=0.02, lr_steps=[16, 22], amp=False), "epoch": 25}
         if kind == "averaged":  # by torch.optim.swa_utils.AveragedModel
             state = {"n_averaged": torch.tensor(5), **{f"module.{key}": tensor for key, tensor in state.items()}}
         torch.save(state, path, _use_new_zipfile_serialization=kind != "old pth")
@@ -286,6 +293,35 @@ def test_a_trap_among_the_weights(zipped, states, tmp_path):
     assert not (tmp_path / "sprung").exists()
     torch.load(tmp_path / "a.pth", weights_only=False)  # the trap is one
     assert (tmp_path / "sprung").exists()
+
+
+class Called:
+    """Unpickling one calls something."""
+
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kind", ["inside", "argument", "state", "method", "elsewhere"])
+def test_a_trap_among_the_options(kind, zipped, states, tmp_path):
+    """A script's ``argparse.Namespace`` is passed over; nothing else gets through with it."""
+    sprung = tmp_path / "sprung"
+    options = {
+        "inside": Namespace(lr=0.1, trap=Trap(sprung)),
+        "argument": Called(Namespace, (Trap(sprung),)),
+        "state": Called(Namespace, (), Trap(sprung)),
+        "method": Called(Namespace, (), {"__setstate__": pickle.loads}),
+        "elsewhere": Called(Namespace.__eq__, (Namespace(), Namespace())),
+    }
+    content = {"model": states["ultralight-faces"], "args": options[kind]}
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"a\.pth: holds Python objects that could run code when loaded"):
+        open_checkpoint(tmp_path / "a.pth")
+    assert not sprung.exists()
 
 
 def test_a_trap_in_an_archive_of_numpy(tmp_path):
