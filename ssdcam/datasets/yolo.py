@@ -8,6 +8,7 @@ more numbers is an outline, whose extent is the box.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePath
@@ -58,8 +59,8 @@ def find_yolo(path: Path) -> Layout | None:
     if not parts and not ((root / "images").is_dir() and (root / "labels").is_dir()):
         return None
     labels = partial(_labels, root, config, config_file)
-    splits = {name: partial(_read, labels, [part]) for name, part in parts.items()}
-    return Layout("YOLO", splits, partial(_read, labels, whole))
+    splits = {name: partial(_read, path, labels, [part]) for name, part in parts.items()}
+    return Layout("YOLO", splits, partial(_read, path, labels, whole))
 
 
 def _read_config(path: Path) -> Config:
@@ -165,10 +166,13 @@ def _labels(root: Path, config: Config, config_file: Path | None) -> tuple[str, 
     raise DatasetError(f"{root}: nothing names the classes: {what} no classes.txt")
 
 
-def _read(labels: Callable[[], tuple[str, ...]], parts: Sequence[Part], troubles: Troubles) -> RawPart:
+def _read(path: Path, labels: Callable[[], tuple[str, ...]], parts: Sequence[Part], troubles: Troubles) -> RawPart:
     names = labels()
+    for name, count in Counter(names).items():
+        if count > 1:
+            troubles.add(f"{path}: {count} classes are called {name!r}: counted as one")
     pictures = dict.fromkeys(picture for part in parts for picture in part(troubles))
-    return RawPart(names, _photos(list(pictures), names, troubles))
+    return RawPart(tuple(dict.fromkeys(names)), _photos(list(pictures), names, troubles))
 
 
 def _photos(pictures: Sequence[Path], names: Sequence[str], troubles: Troubles) -> Iterator[RawPhoto]:

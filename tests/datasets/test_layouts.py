@@ -320,6 +320,16 @@ class TestYolo:
         made.write(root / "data.yaml", f"train: images/train\nval: images/val\nnames: {names}\n")
         assert open_dataset(root / "data.yaml", "val").labels == labels
 
+    def test_classes_of_one_name_are_one(self, tmp_path: Path) -> None:
+        """As categories of one name are in a COCO json, and objects of one name in VOC's."""
+        root = made.yolo(tmp_path)
+        made.write(root / "data.yaml", "train: images/train\nval: images/val\nnames: [cat, cat, dog]\n")
+        dataset = open_dataset(root, "train")
+        assert dataset.labels == ("cat", "dog")
+        assert dataset.problems == (f"{root}: 2 classes are called 'cat': counted as one",)
+        samples = by_name(dataset)
+        assert [samples[name].class_ids.tolist() for name in "abc"] == [[0, 0], [], [1, 0]]
+
     def test_nobody_names_the_classes(self, tmp_path: Path) -> None:
         root = made.yolo_plain(tmp_path)
         (root / "labels/classes.txt").unlink()
