@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import yaml
@@ -41,7 +41,8 @@ _LABEL_LISTS = (
     "labels/train/classes.txt",
     "train/labels/classes.txt",
 )
-_PARTS = ("train", "val", "test")
+_PARTS = ("train", "val", "valid", "test")
+_DEEPEST = 32  # folders, of those that a path of another machine names
 
 Config = Mapping[str, Any]
 Part = Callable[[Troubles], list[Path]]
@@ -77,15 +78,15 @@ def _read_config(path: Path) -> Config:
 
 
 def _parts_of_config(root: Path, config: Config) -> dict[str, Part]:
-    stated = config.get("path")
-    base = root / stated if isinstance(stated, str) and is_folder(root / stated) else root
-    parts: dict[str, Part] = {}
-    for name in _PARTS:
-        entries = config.get(name)
-        if entries:
-            wanted = entries if isinstance(entries, list) else [entries]
-            parts[name] = partial(_in_places, [_place(base, _text(root, name, entry)) for entry in wanted])
-    return parts
+    top = config.get("path")
+    base = root / top if isinstance(top, str) and is_folder(root / top) else root
+    stated = {name: config[name] for name in _PARTS if config.get(name)}
+    entries = {
+        name: [_text(root, name, entry) for entry in (value if isinstance(value, list) else [value])]
+        for name, value in stated.items()
+    }
+    places = _told_apart(base, {entry: _place(base, entry) for wanted in entries.values() for entry in wanted})
+    return {name: partial(_in_places, [places[entry] for entry in wanted]) for name, wanted in entries.items()}
 
 
 def _text(root: Path, key: str, value: object) -> str:
@@ -96,9 +97,25 @@ def _text(root: Path, key: str, value: object) -> str:
 
 
 def _place(base: Path, entry: str) -> Path:
-    """What an entry means; Roboflow writes ``../train/images`` for what lies beside the file."""
-    path = base / entry
-    return base / entry[3:] if entry.startswith("../") and not exists(path) else path
+    r"""What an entry means, which another program or machine may have written.
+
+    ``images\train`` is Windows'. Where nothing is there, it is the longest end of the path that is: Roboflow writes
+    ``../train/images`` for what lies beside the file, CVAT ``data/obj_train_data/x.jpg``.
+    """
+    parts = PurePosixPath(entry.replace("\\", "/")).parts
+    ends = [parts[i:] for i in range(max(1, len(parts) - _DEEPEST), len(parts))]
+    paths = [PurePath(entry), PurePath(*parts), *(PurePath(*end) for end in ends if ".." not in end)]
+    return next((place for path in paths if exists(place := base / path)), base / entry)
+
+
+def _told_apart(base: Path, places: Mapping[str, Path]) -> dict[str, Path]:
+    """Places by their entries, as stated where an end led to another's: one may be to learn from, one to judge by."""
+
+    def meets(entry: str) -> bool:
+        place, others = places[entry], (other for name, other in places.items() if name != entry)
+        return any(place.is_relative_to(other) or other.is_relative_to(place) for other in others)
+
+    return {e: base / e if place != base / e and meets(e) else place for e, place in places.items()}
 
 
 def _parts_of_folders(root: Path) -> dict[str, Part]:
@@ -134,7 +151,7 @@ def _in_folder(folder: Path, troubles: Troubles) -> list[Path]:
 
 
 def _listed(path: Path, troubles: Troubles) -> list[Path]:
-    return [path.parent / line.strip() for line in read_text(path).splitlines() if line.strip()]
+    return [_place(path.parent, line.strip()) for line in read_text(path).splitlines() if line.strip()]
 
 
 def _twin(path: Path) -> Path:
@@ -171,7 +188,14 @@ def _read(path: Path, labels: Callable[[], tuple[str, ...]], parts: Sequence[Par
     for name, count in Counter(names).items():
         if count > 1:
             troubles.add(f"{path}: {count} classes are called {name!r}: counted as one")
-    pictures = dict.fromkeys(picture for part in parts for picture in part(troubles))
+    pictures: dict[Path, None] = {}
+    for part in parts:
+        try:
+            pictures.update(dict.fromkeys(part(troubles)))
+        except DatasetError as error:
+            if len(parts) == 1:
+                raise
+            troubles.add(str(error))  # the others can be used without it
     return RawPart(tuple(dict.fromkeys(names)), _photos(list(pictures), names, troubles))
 
 

@@ -298,6 +298,68 @@ class TestYolo:
         [gif] = [sample for sample in after.samples if sample.path.suffix == ".gif"]
         assert (gif.height, gif.width) == image.shape[:2] == read_picture(gif).shape[:2]
 
+    @pytest.mark.parametrize(
+        ("train", "val"),
+        [
+            (r"images\train", r".\images\val"),
+            ("../images/train", "../images/val"),
+            ("/home/somebody/data/images/train", "/home/somebody/data/images/val"),
+            (r"C:\data\images\train", r"C:\data\images\val"),
+            ("[data/images/train]", "[data/images/val]"),
+        ],
+    )
+    @pytest.mark.parametrize("key", ["val", "valid"])
+    def test_paths_of_another_machine(self, tmp_path: Path, train: str, val: str, key: str) -> None:
+        root = made.yolo(tmp_path)
+        text = f"path: /home/somebody/data\ntrain: {train}\n{key}: {val}\nnames: [cat, dog, potted plant]\n"
+        made.write(root / "data.yaml", text)
+        for split, photos in SPLITS.items():
+            dataset = open_dataset(root, split)
+            assert dataset.problems == ()
+            assert_holds(dataset, photos)
+
+    @pytest.mark.parametrize(("train", "val"), [("images/train", "/x/images"), ("/x/train/images", "/x/valid/images")])
+    def test_nothing_is_judged_by_what_it_learnt_from(self, tmp_path: Path, train: str, val: str) -> None:
+        """``images`` is there, but holds the other part, too."""
+        root = made.yolo(tmp_path)
+        made.write(root / "data.yaml", f"train: {train}\nval: {val}\nnames: [cat, dog, potted plant]\n")
+        with pytest.raises(DatasetError, match=f"{val}: no such folder"):
+            open_dataset(root, "val")
+
+    @pytest.mark.parametrize("line", [r".\images\{}.jpg", "/home/somebody/images/{}.jpg", "data/images/{}.jpg"])
+    def test_lists_of_another_machine(self, tmp_path: Path, line: str) -> None:
+        root = made.yolo_lists(tmp_path)
+        for split, photos in SPLITS.items():
+            made.write(root / f"{split}.txt", "".join(f"{line.format(name)}\n" for name in photos))
+            dataset = open_dataset(root, split)
+            assert dataset.problems == ()
+            assert_holds(dataset, photos)
+
+    def test_as_cvat_exports_it(self, tmp_path: Path) -> None:
+        """YOLO 1.1: lists that name the folders as darknet is to see them, annotations beside the pictures."""
+        for split, folder, photos in (("train", "obj_train_data", TRAIN), ("valid", "obj_valid_data", VAL)):
+            made.write(tmp_path / f"{split}.txt", "".join(f"data/{folder}/{name}.jpg\n" for name in photos))
+            for name, things in photos.items():
+                made.photo(tmp_path / folder / f"{name}.jpg")
+                made.write(tmp_path / folder / f"{name}.txt", made.yolo_txt(things))
+        made.write(tmp_path / "obj.names", "\n".join(LABELS))
+        made.write(tmp_path / "obj.data", "classes = 3\ntrain = data/train.txt\nnames = data/obj.names\n")
+        for split, photos in SPLITS.items():
+            dataset = open_dataset(tmp_path, split)
+            assert dataset.problems == ()
+            assert_holds(dataset, photos)
+
+    def test_a_part_that_is_not_there(self, tmp_path: Path) -> None:
+        root = made.yolo(tmp_path)
+        with (root / "data.yaml").open("a") as file:
+            file.write("test: images/test\n")
+        assert_holds(open_dataset(root, "train"), TRAIN)
+        dataset = open_dataset(root)
+        assert_holds(dataset, {**TRAIN, **VAL})
+        assert dataset.problems == (f"{root}/images/test: no such folder",)
+        with pytest.raises(DatasetError, match="images/test: no such folder"):
+            open_dataset(root, "test")
+
     def test_undivided(self, tmp_path: Path) -> None:
         root = made.yolo_lists(tmp_path)
         for split in SPLITS:
