@@ -62,7 +62,12 @@ class Dataset:
     skipped: int = 0
 
 
-_FINDERS = {voc.LOOKED_FOR: voc.find_voc, coco.LOOKED_FOR: coco.find_coco, yolo.LOOKED_FOR: yolo.find_yolo}
+_FINDERS = {
+    voc.LOOKED_FOR: voc.find_voc,
+    coco.LOOKED_FOR: coco.find_coco,
+    yolo.LOOKED_FOR: yolo.find_yolo,
+    voc.LOOKED_FOR_BESIDE: voc.find_voc_beside,
+}
 
 # Names of the same part, as data sets have them.
 _SPLIT_NAMES = {
@@ -88,7 +93,8 @@ def open_dataset(
     Boxes that end before they start, lie wholly outside or hold NaN are problems and left out; others are clipped.
 
     Args:
-        path: a VOC folder (``ImageSets/Main``), a COCO json or the folder around it, a YOLO folder or its yaml.
+        path: a VOC folder (``ImageSets/Main``, or pictures with an XML file beside each), a COCO json or the folder
+            around it, a YOLO folder or its yaml.
         split: which part, such as ``train`` or ``val``; None is everything. A COCO json is a part itself.
         labels: count classes by these names, aliases included, and leave out what is none of them; None is the data
             set's own.

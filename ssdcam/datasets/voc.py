@@ -1,4 +1,4 @@
-"""PASCAL VOC: ``ImageSets/Main/SPLIT.txt``, ``Annotations/ID.xml`` and ``JPEGImages/ID.jpg``.
+"""PASCAL VOC: ``ImageSets/Main/SPLIT.txt``, ``Annotations/ID.xml`` and ``JPEGImages/ID.jpg``, or ID.xml beside ID.jpg.
 
 VOC counts pixels from 1 and means both corners to be inside the box (VOC2007 development kit, section 5.2), so that
 ``xmin`` 1, ``xmax`` 1 is one pixel, whose edges are 0 and 1.
@@ -7,13 +7,14 @@ VOC counts pixels from 1 and means both corners to be inside the box (VOC2007 de
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 from ssdcam.datasets.layout import (
+    SUFFIXES,
     Layout,
     RawObject,
     RawPart,
@@ -26,6 +27,7 @@ from ssdcam.datasets.layout import (
 from ssdcam.files import check_ends
 
 LOOKED_FOR = "ImageSets/Main/*.txt (VOC)"
+LOOKED_FOR_BESIDE = "pictures with an .xml beside each (VOC)"
 
 
 def find_voc(path: Path) -> Layout | None:
@@ -38,6 +40,19 @@ def find_voc(path: Path) -> Layout | None:
         one.stem: partial(_read, path, partial(_lines, one)) for one in lists
     }
     return Layout("VOC", splits, partial(_read, path, lambda: sorted(p.stem for p in _annotations(path))))
+
+
+def find_voc_beside(path: Path) -> Layout | None:
+    """The data set of pictures with an XML file beside each that a folder is, if it is one; its folders are parts.
+
+    So LabelImg writes them, and Roboflow exports them. As other layouts may have such files, too, they come first.
+    """
+    below = [path, *(one for one in sorted(path.glob("*/")) if not is_hidden(one, path))]
+    folders = [one for one in below if _beside(one, (".xml",)).keys() & _beside(one, SUFFIXES).keys()]
+    if not folders:
+        return None
+    splits = {one.name: partial(_read_beside, path, folders, [one]) for one in folders if one != path}
+    return Layout("VOC", splits, partial(_read_beside, path, folders, folders))
 
 
 def _annotations(path: Path) -> Iterable[Path]:
@@ -58,28 +73,45 @@ def _id(line: str, known: Container[str]) -> str:
 def _read(path: Path, lines: Callable[[], list[str]], troubles: Troubles) -> RawPart:
     listed = lines()
     pictures = {picture.stem: picture for picture in list_pictures(path / "JPEGImages")}
-    # Every part must number the classes alike, and VOC lists them nowhere but in the annotations.
-    trees = {annotation.stem: _parse(annotation) for annotation in sorted(_annotations(path))}
-    names = {
-        thing.findtext("name", "").strip()
-        for tree in trees.values()
-        if isinstance(tree, ElementTree.Element)
-        for thing in tree.iterfind("object")
-    }
-    wanted = [_id(line, trees) for line in listed]
-    return RawPart(tuple(sorted(names - {""})), _photos(path, wanted, trees, pictures, troubles))
+    trees = {annotation: _parse(annotation) for annotation in sorted(_annotations(path))}
+    known = {annotation.stem for annotation in trees}
+    photos = [
+        (name, path / "Annotations" / f"{name}.xml", pictures.get(name, path / "JPEGImages" / f"{name}.jpg"))
+        for name in (_id(line, known) for line in listed)
+    ]
+    return RawPart(_labels(trees.values()), _photos(photos, trees, troubles))
+
+
+def _read_beside(path: Path, folders: Iterable[Path], wanted: Iterable[Path], troubles: Troubles) -> RawPart:
+    trees = {annotation: _parse(annotation) for folder in folders for annotation in _beside(folder, (".xml",)).values()}
+    photos = []
+    for folder in wanted:
+        pictures, annotations = _beside(folder, SUFFIXES), _beside(folder, (".xml",))
+        if bare := [picture.name for stem, picture in pictures.items() if stem not in annotations]:
+            troubles.add(f"{folder}: {len(bare)} without an .xml, such as {bare[0]}: left out", photos=len(bare))
+        for stem, annotation in annotations.items():
+            name = annotation.relative_to(path).with_suffix("").as_posix()
+            photos.append((name, annotation, pictures.get(stem, annotation.with_suffix(".jpg"))))
+    return RawPart(_labels(trees.values()), _photos(photos, trees, troubles))
+
+
+def _beside(folder: Path, suffixes: Container[str]) -> dict[str, Path]:
+    """The visible files of a folder with such suffixes, by their stems."""
+    files = sorted(one for one in folder.glob("*") if one.suffix.lower() in suffixes)
+    return {one.stem: one for one in files if not is_hidden(one, folder)}
+
+
+def _labels(trees: Iterable[ElementTree.Element | str]) -> tuple[str, ...]:
+    """Every part must number the classes alike, and VOC lists them nowhere but in the annotations of all."""
+    things = (thing for tree in trees if isinstance(tree, ElementTree.Element) for thing in tree.iterfind("object"))
+    return tuple(sorted({thing.findtext("name", "").strip() for thing in things} - {""}))
 
 
 def _photos(
-    path: Path,
-    ids: Iterable[str],
-    trees: dict[str, ElementTree.Element | str],
-    pictures: dict[str, Path],
-    troubles: Troubles,
+    photos: Iterable[tuple[str, Path, Path]], trees: Mapping[Path, ElementTree.Element | str], troubles: Troubles
 ) -> Iterator[RawPhoto]:
-    for name in ids:
-        annotation = path / "Annotations" / f"{name}.xml"
-        tree = trees.get(name, "no such file")
+    for name, annotation, picture in photos:
+        tree = trees.get(annotation, "no such file")
         if isinstance(tree, str):
             troubles.add(f"{annotation}: {tree}", photos=1)
             continue
@@ -88,7 +120,6 @@ def _photos(
         except ValueError as error:
             troubles.add(f"{annotation}: {error}", photos=1)
             continue
-        picture = pictures.get(name, path / "JPEGImages" / f"{name}.jpg")
         yield RawPhoto(name, picture, width, height, tuple(_objects(annotation, tree, troubles)))
 
 

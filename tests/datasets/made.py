@@ -97,6 +97,15 @@ def voc(root: Path) -> Path:
     return root
 
 
+def voc_roboflow(root: Path) -> Path:
+    for split, photos in SPLITS.items():
+        for name, things in photos.items():
+            photo(root / split / f"{name}.jpg")
+            write(root / split / f"{name}.xml", voc_xml(things))
+    write(root / "README.dataset.txt", "Exported")
+    return root
+
+
 def _coco(root: Path, file: str, picture: str) -> Path:
     for split, photos in SPLITS.items():
         write(root / file.format(split), json.dumps(coco_json(photos)))
@@ -156,5 +165,5 @@ def yolo_lists(root: Path) -> Path:
 
 LAYOUTS: dict[str, Maker] = {
     maker.__name__: maker
-    for maker in (voc, coco, coco_2017, coco_roboflow, yolo, yolo_roboflow, yolo_plain, yolo_lists)
+    for maker in (voc, voc_roboflow, coco, coco_2017, coco_roboflow, yolo, yolo_roboflow, yolo_plain, yolo_lists)
 }

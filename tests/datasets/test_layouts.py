@@ -192,6 +192,37 @@ class TestVoc:
         made.write(root / "Annotations/d.xml", made.voc_xml([Thing("dog", (1, 1, 9, 9), difficult=True)]))
         assert by_name(open_dataset(root, "val"))["d"].difficult.tolist() == [True]
 
+    def test_what_lies_beside_is_val_as_valid_too(self, tmp_path: Path) -> None:
+        root = made.voc_roboflow(tmp_path)
+        (root / "val").rename(root / "valid")
+        assert dataset_splits(root) == ("train", "valid")
+        assert_holds(open_dataset(root, "val"), VAL)
+
+    def test_a_folder_of_labelimg(self, tmp_path: Path) -> None:
+        root = made.voc_roboflow(tmp_path) / "train"
+        assert dataset_splits(root) == ()
+        dataset = open_dataset(root)
+        assert dataset.labels == LABELS
+        assert_holds(dataset, TRAIN)
+        assert [sample.id for sample in dataset.samples] == ["a", "b", "c"]
+        (root / "b.xml").unlink()  # not labelled yet
+        (root / "c.xml").write_text("<annotation>")
+        dataset = open_dataset(root)
+        assert list(by_name(dataset)) == ["a"]
+        assert dataset.skipped == 2
+        bare, broken = dataset.problems
+        assert bare == f"{root}: 1 without an .xml, such as b.jpg: left out"
+        assert broken.startswith(f"{root / 'c.xml'}: line 1: ")
+
+    @pytest.mark.parametrize("name", LAYOUTS)
+    def test_annotations_beside_pictures_make_no_other_layout_theirs(self, name: str, tmp_path: Path) -> None:
+        root = LAYOUTS[name](tmp_path)
+        labels, ids = open_dataset(root).labels, [sample.id for sample in open_dataset(root).samples]
+        if name != "voc_roboflow":
+            for picture in [*root.rglob("*.jpg")]:
+                made.write(picture.with_suffix(".xml"), made.voc_xml([Thing("other", (1, 1, 9, 9))]))
+        assert (open_dataset(root).labels, [sample.id for sample in open_dataset(root).samples]) == (labels, ids)
+
     def test_the_real_one(self, shared: Path) -> None:
         train, val = (open_dataset(shared / "data/voc", split) for split in ("train", "val"))
         assert (len(train.samples), len(val.samples)) == (3506, 1002)
@@ -426,7 +457,9 @@ def test_what_is_named_twice_counts_once(tmp_path: Path, kind: str) -> None:
 
 
 def test_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"looked for ImageSets/Main/\*\.txt \(VOC\); .*\(COCO\); .*\(YOLO\)"):
+    with pytest.raises(
+        DatasetError, match=r"looked for ImageSets/Main/\*\.txt \(VOC\); .*\(COCO\); .*\(YOLO\); .*\.xml"
+    ):
         open_dataset(tmp_path)
     with pytest.raises(DatasetError, match="no such file or folder"):
         open_dataset(tmp_path / "nowhere")
