@@ -75,11 +75,11 @@ def check_images(
 
 
 def picture_size(path: Path, as_shown: bool = True) -> tuple[int, int]:
-    """Width and height of a picture, of JPEG and PNG from the file's head alone.
+    """Width and height of a picture, of JPEG and PNG without decoding it where that will do.
 
     Args:
         path: the file.
-        as_shown: whether a JPEG's EXIF orientation counts.
+        as_shown: whether its EXIF orientation counts, where OpenCV heeds it.
 
     Raises:
         ImageError: it is missing, or no picture.
@@ -88,7 +88,9 @@ def picture_size(path: Path, as_shown: bool = True) -> tuple[int, int]:
     size = None
     try:
         if head[:8] == b"\x89PNG\r\n\x1a\n":
-            size = struct.unpack_from(">II", head, 16)
+            # EXIF may follow the pixels, and not every OpenCV heeds it: decoding tells.
+            if not as_shown or b"eXIf" not in _read(path):
+                size = struct.unpack_from(">II", head, 16)
         elif head[:2] == b"\xff\xd8":
             size = _jpeg_size(head, as_shown)
     except struct.error:  # the head ends before the size

@@ -15,7 +15,7 @@ from ssdcam.datasets.pictures import picture_size
 from ssdcam.errors import ImageError
 
 from .. import pictures
-from ..pictures import COLOURED, COLOURS, HEIGHT, HOPELESS, WIDTH, quadrants
+from ..pictures import COLOURED, COLOURS, HEIGHT, HOPELESS, SOMETIMES, WIDTH, quadrants
 
 
 def sample(path: Path, width: int | None = None, height: int | None = None, as_shown: bool = False) -> Sample:
@@ -32,11 +32,14 @@ def sample(path: Path, width: int | None = None, height: int | None = None, as_s
     )
 
 
+SIZED = [*(name for name in COLOURED if not name.endswith((".webp", ".tif"))), "exif6.png", "exif7.png"]
+
+
 @pytest.mark.parametrize("as_shown", [True, False])
-@pytest.mark.parametrize("name", [name for name in COLOURED if not name.endswith((".webp", ".tif"))])
+@pytest.mark.parametrize("name", SIZED)
 def test_sizes_are_those_of_the_decoded_picture(name: str, as_shown: bool, tmp_path: Path) -> None:
     path = tmp_path / name
-    COLOURED[name](path)
+    {**COLOURED, **SOMETIMES}[name](path)
     flags = cv2.IMREAD_COLOR if as_shown else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imread(str(path), flags)
     assert image is not None
@@ -54,12 +57,26 @@ def test_no_picture_is_an_error(name: str, tmp_path: Path) -> None:
             picture_size(path)
 
 
+def exif_last(path: Path) -> None:
+    """Move a PNG's orientation behind its pixels."""
+    data = path.read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4])
+    path.write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
+
+
 class TestOrientation:
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
+    @pytest.fixture(params=["turned.jpg", "turned.png", "last.png"])
+    def path(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         """Shown as 80x60, stored as 60x80."""
-        pictures.turned(tmp_path / "turned.jpg", 6)
-        return tmp_path / "turned.jpg"
+        path = tmp_path / request.param
+        pictures.turned(path, 6)
+        if path.name == "last.png":
+            exif_last(path)
+        return path
+
+    def test_sizes(self, path: Path) -> None:
+        assert (picture_size(path), picture_size(path, as_shown=False)) == ((WIDTH, HEIGHT), (HEIGHT, WIDTH))
 
     def test_as_shown(self, path: Path) -> None:
         image = read_picture(sample(path, as_shown=True))
