@@ -8,6 +8,7 @@ has the last word where it fits only the other.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -89,7 +90,7 @@ def picture_size(path: Path, as_shown: bool = True) -> tuple[int, int]:
     try:
         if head[:8] == b"\x89PNG\r\n\x1a\n":
             # EXIF may follow the pixels, and not every OpenCV heeds it: decoding tells.
-            if not as_shown or b"eXIf" not in _read(path):
+            if not as_shown or not _has_exif(path):
                 size = struct.unpack_from(">II", head, 16)
         elif head[:2] == b"\xff\xd8":
             size = _jpeg_size(head, as_shown)
@@ -99,6 +100,20 @@ def picture_size(path: Path, as_shown: bool = True) -> tuple[int, int]:
         height, width = _decode(_read(path), _SHOWN if as_shown else _STORED, path).shape[:2]
         size = (width, height)
     return size
+
+
+def _has_exif(path: Path) -> bool:
+    """Whether a PNG holds a chunk of EXIF, which may lie behind its pixels."""
+    try:
+        with path.open("rb") as file:
+            file.seek(8)
+            while len(head := file.read(8)) == 8 and head[4:].isalpha():
+                if head[4:] == b"eXIf":
+                    return True
+                file.seek(int.from_bytes(head[:4]) + 4, os.SEEK_CUR)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return False
 
 
 def _jpeg_size(head: bytes, as_shown: bool) -> tuple[int, int] | None:

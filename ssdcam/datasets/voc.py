@@ -1,4 +1,4 @@
-"""PASCAL VOC: ``ImageSets/Main/SPLIT.txt``, ``Annotations/ID.xml`` and ``JPEGImages/ID.jpg``, or ID.xml beside ID.jpg.
+"""PASCAL VOC: ``ImageSets/Main/SPLIT.txt``, ``Annotations/ID.xml`` and ``JPEGImages/ID.jpg``, or only the last two.
 
 VOC counts pixels from 1 and means both corners to be inside the box (VOC2007 development kit, section 5.2), so that
 ``xmin`` 1, ``xmax`` 1 is one pixel, whose edges are 0 and 1.
@@ -29,6 +29,12 @@ from ssdcam.files import check_ends
 LOOKED_FOR = "ImageSets/Main/*.txt (VOC)"
 LOOKED_FOR_BESIDE = "pictures with an .xml beside each (VOC)"
 
+_XML = (".xml",)
+_APART = (("Annotations", "JPEGImages"), ("annotations", "images"))
+
+Pair = tuple[Path, Path]
+"""A folder of annotations and one of pictures, which may be the same."""
+
 
 def find_voc(path: Path) -> Layout | None:
     """The VOC data set that a folder is, if it is one."""
@@ -45,14 +51,18 @@ def find_voc(path: Path) -> Layout | None:
 def find_voc_beside(path: Path) -> Layout | None:
     """The data set of pictures with an XML file beside each that a folder is, if it is one; its folders are parts.
 
-    So LabelImg writes them, and Roboflow exports them. As other layouts may have such files, too, they come first.
+    So LabelImg writes them, and Roboflow exports them; others have a folder for either, and no lists. As other layouts
+    may have such files, too, they come first.
     """
     below = [path, *(one for one in sorted(path.glob("*/")) if not is_hidden(one, path))]
-    folders = [one for one in below if _beside(one, (".xml",)).keys() & _beside(one, SUFFIXES).keys()]
-    if not folders:
+    together = [(one, one) for one in below]
+    apart = [(path / of_boxes, path / of_pictures) for of_boxes, of_pictures in _APART]
+    pairs = [pair for pair in together + apart if _files(pair[0], _XML).keys() & _files(pair[1], SUFFIXES).keys()]
+    if not pairs:
         return None
-    splits = {one.name: partial(_read_beside, path, folders, [one]) for one in folders if one != path}
-    return Layout("VOC", splits, partial(_read_beside, path, folders, folders))
+    parts = [pair for pair in pairs if pair in together[1:]]
+    splits = {part[0].name: partial(_read_pairs, path, pairs, [part]) for part in parts}
+    return Layout("VOC", splits, partial(_read_pairs, path, pairs, pairs))
 
 
 def _annotations(path: Path) -> Iterable[Path]:
@@ -82,20 +92,20 @@ def _read(path: Path, lines: Callable[[], list[str]], troubles: Troubles) -> Raw
     return RawPart(_labels(trees.values()), _photos(photos, trees, troubles))
 
 
-def _read_beside(path: Path, folders: Iterable[Path], wanted: Iterable[Path], troubles: Troubles) -> RawPart:
-    trees = {annotation: _parse(annotation) for folder in folders for annotation in _beside(folder, (".xml",)).values()}
+def _read_pairs(path: Path, pairs: Iterable[Pair], wanted: Iterable[Pair], troubles: Troubles) -> RawPart:
+    trees = {annotation: _parse(annotation) for folder, _ in pairs for annotation in _files(folder, _XML).values()}
     photos = []
-    for folder in wanted:
-        pictures, annotations = _beside(folder, SUFFIXES), _beside(folder, (".xml",))
+    for of_boxes, of_pictures in wanted:
+        pictures, annotations = _files(of_pictures, SUFFIXES), _files(of_boxes, _XML)
         if bare := [picture.name for stem, picture in pictures.items() if stem not in annotations]:
-            troubles.add(f"{folder}: {len(bare)} without an .xml, such as {bare[0]}: left out", photos=len(bare))
+            troubles.add(f"{of_pictures}: {len(bare)} without an .xml, such as {bare[0]}: left out", photos=len(bare))
         for stem, annotation in annotations.items():
-            name = annotation.relative_to(path).with_suffix("").as_posix()
-            photos.append((name, annotation, pictures.get(stem, annotation.with_suffix(".jpg"))))
+            name = annotation.relative_to(path if of_boxes == of_pictures else of_boxes).with_suffix("").as_posix()
+            photos.append((name, annotation, pictures.get(stem, of_pictures / f"{stem}.jpg")))
     return RawPart(_labels(trees.values()), _photos(photos, trees, troubles))
 
 
-def _beside(folder: Path, suffixes: Container[str]) -> dict[str, Path]:
+def _files(folder: Path, suffixes: Container[str]) -> dict[str, Path]:
     """The visible files of a folder with such suffixes, by their stems."""
     files = sorted(one for one in folder.glob("*") if one.suffix.lower() in suffixes)
     return {one.stem: one for one in files if not is_hidden(one, folder)}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ssdcam.datasets import Dataset, DatasetError, Sample, check_images, dataset_splits, open_dataset, read_picture
+from ssdcam.errors import ImageError
 
 from . import made
 from .made import LABELS, LAYOUTS, SPLITS, TRAIN, VAL, Photos, Thing
@@ -213,6 +214,21 @@ class TestVoc:
         bare, broken = dataset.problems
         assert bare == f"{root}: 1 without an .xml, such as b.jpg: left out"
         assert broken.startswith(f"{root / 'c.xml'}: line 1: ")
+
+    @pytest.mark.parametrize("names", [("Annotations", "JPEGImages"), ("annotations", "images")])
+    def test_a_folder_for_either_without_lists(self, names: tuple[str, str], tmp_path: Path) -> None:
+        root = made.voc_roboflow(tmp_path) / "train"
+        for suffix, name in zip((".xml", ".jpg"), names, strict=True):
+            (root / name).mkdir()
+            for file in root.glob(f"*{suffix}"):
+                file.rename(root / name / file.name)
+        assert dataset_splits(root) == ()
+        dataset = open_dataset(root)
+        assert dataset.labels == LABELS
+        assert_holds(dataset, TRAIN)
+        (root / names[1] / "b.jpg").unlink()
+        with pytest.raises(ImageError, match=r"b\.jpg: no such file"):
+            read_picture(by_name(open_dataset(root))["b"])
 
     @pytest.mark.parametrize("name", LAYOUTS)
     def test_annotations_beside_pictures_make_no_other_layout_theirs(self, name: str, tmp_path: Path) -> None:
