@@ -6,6 +6,7 @@ writer never came to fill them in) count as whole.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +28,7 @@ def is_cut_short(path: Path) -> bool:
         if head[4:8] in _MP4_STARTS:
             end = max(end for kind, end in _boxes(file) if kind in _MP4_BOXES)
         elif head[:4] == _EBML:
-            end = _segment_end(file)
+            end = _segment_ends(file)[-1]
         elif head[:4] == b"RIFF" and len(head) == 8:
             # FFmpeg puts the pad byte after an odd chunk, others leave it out at the end.
             end = 8 + int.from_bytes(head[4:8], "little")
@@ -48,7 +49,7 @@ def shows_cuts(path: Path) -> bool:
         head = file.read(8)
         if head[4:8] in _MP4_STARTS:
             return b"moof" not in {kind for kind, _ in _boxes(file)}
-        return head[:4] == b"RIFF" or (head[:4] == _EBML and _segment_end(file) > 0)
+        return head[:4] == b"RIFF" or (head[:4] == _EBML and all(_segment_ends(file)))
 
 
 def joined_parts(path: Path) -> int:
@@ -57,15 +58,8 @@ def joined_parts(path: Path) -> int:
     Raises:
         OSError: it cannot be read.
     """
-    parts = end = 0
     with path.open("rb") as file:
-        while file.read(4) == _EBML:
-            parts += 1
-            end = _segment_end(file, end)
-            if not end:
-                break
-            file.seek(end)
-    return parts
+        return len(_segment_ends(file))
 
 
 def lacks_index(path: Path) -> bool:
@@ -82,8 +76,8 @@ def lacks_index(path: Path) -> bool:
 
 def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """The top-level boxes of an mp4 or mov: each one's kind, and where it says it ends."""
-    start = 0
-    while True:
+    whole, start = file.seek(0, os.SEEK_END), 0
+    while start < whole:
         file.seek(start)
         head = file.read(16)
         if len(head) < 8:
@@ -98,7 +92,22 @@ def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         yield head[4:8], start
 
 
-def _segment_end(file: BinaryIO, start: int = 0) -> int:
+def _segment_ends(file: BinaryIO) -> list[int]:
+    """Where the segments of Matroska files that lie behind each other say they end; 0, the last, where one does not."""
+    size, start = file.seek(0, os.SEEK_END), 0
+    ends: list[int] = []
+    while start < size:
+        file.seek(start)
+        if file.read(4) != _EBML:
+            break
+        start = _segment_end(file, start)
+        ends.append(start)
+        if not start:
+            break
+    return ends
+
+
+def _segment_end(file: BinaryIO, start: int) -> int:
     """Where the segment of the Matroska file that starts there says it ends; 0 where it does not say."""
     file.seek(start + 4)
     header = _variable_size(file)

@@ -300,6 +300,33 @@ def test_what_a_camera_appends_to_a_file_is_no_part_of_it(movflags, start, tmp_p
     assert len(frames) == 150 if start is None else 3.0 <= frames[0].pts < 3.03
 
 
+def test_the_last_of_joined_matroska_files_may_be_cut(tmp_path, read_all):
+    part = make_video(tmp_path / "part.mkv", range(30)).read_bytes()
+    path = tmp_path / "x.mkv"
+    path.write_bytes(part + part[:-1000])
+    frames, error = read_all(FileSource(path))
+    assert 30 < len(frames) <= 60
+    assert str(error).startswith(f"{path}: damaged: ")
+    assert str(error).endswith("(the file is cut short)")
+
+
+def test_a_size_beyond_what_files_can_have(tmp_path, read_all):
+    """It says where to go on, which the system refuses."""
+    part = make_video(tmp_path / "part.mkv", range(10)).read_bytes()
+    segment = part.index(b"\x18\x53\x80\x67") + 4
+    path = tmp_path / "x.mkv"
+    path.write_bytes(part + part[:segment] + (2**56 + 2**56 - 2).to_bytes(8) + part[segment + 8 :])
+    frames, error = read_all(FileSource(path))
+    assert len(frames) == 20
+    assert str(error) == f"{path}: damaged: its end is missing (the file is cut short)"
+    whole = make_video(tmp_path / "whole.mp4", range(10)).read_bytes()
+    for size in (2**56, 2**64 - 1):
+        path = tmp_path / f"{size}.mp4"
+        path.write_bytes(whole + (1).to_bytes(4) + b"abcd" + size.to_bytes(8))
+        frames, error = read_all(FileSource(path))
+        assert (len(frames), error) == (10, None)
+
+
 def test_a_file_that_never_said_how_long_it_would_be_is_whole(tmp_path, read_all):
     path = tmp_path / "live.mkv"
     make_video(path, range(30), container_options={"live": "1"}, options=ALL_KEYS)
