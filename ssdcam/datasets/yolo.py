@@ -151,7 +151,11 @@ def _in_folder(folder: Path, troubles: Troubles) -> list[Path]:
 
 
 def _listed(path: Path, troubles: Troubles) -> list[Path]:
-    return [_place(path.parent, line.strip()) for line in read_text(path).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    places = {line: _place(path.parent, line) for line in lines}
+    bearers = Counter(places.values())
+    # One photo cannot be several: where ends of different paths led to it, these stay as stated.
+    return [path.parent / line if bearers[places[line]] > 1 else places[line] for line in lines]
 
 
 def _twin(path: Path) -> Path:

@@ -382,6 +382,17 @@ class TestYolo:
             assert dataset.problems == ()
             assert_holds(dataset, photos)
 
+    def test_a_list_whose_photos_would_be_one(self, tmp_path: Path) -> None:
+        """Cameras count from 1 in every folder: only one of these can be the photo that is there."""
+        root = made.yolo_lists(tmp_path)
+        names = [name for photos in SPLITS.values() for name in photos]
+        lines = [*(f"/old/images/{name}.jpg" for name in names), f"/old/night/images/{names[0]}.jpg"]
+        made.write(root / "train.txt", "".join(f"{line}\n" for line in lines))
+        dataset = open_dataset(root, "train")
+        assert sorted(by_name(dataset)) == sorted(names[1:])
+        assert dataset.skipped == 2
+        assert all("/old/" in problem for problem in dataset.problems)
+
     def test_as_cvat_exports_it(self, tmp_path: Path) -> None:
         """YOLO 1.1: lists that name the folders as darknet is to see them, annotations beside the pictures."""
         for split, folder, photos in (("train", "obj_train_data", TRAIN), ("valid", "obj_valid_data", VAL)):
