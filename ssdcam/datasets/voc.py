@@ -57,7 +57,11 @@ def find_voc_beside(path: Path) -> Layout | None:
     below = [path, *(one for one in sorted(path.glob("*/")) if not is_hidden(one, path))]
     together = [(one, one) for one in below]
     apart = [(path / of_boxes, path / of_pictures) for of_boxes, of_pictures in _APART]
-    pairs = [pair for pair in together + apart if _files(pair[0], _XML).keys() & _files(pair[1], SUFFIXES).keys()]
+    pairs: list[Pair] = []
+    for of_boxes, of_pictures in together + apart:
+        taken = (of_pictures, of_pictures) in pairs  # annotated twice over, its photos would count twice
+        if not taken and _files(of_boxes, _XML).keys() & _files(of_pictures, SUFFIXES).keys():
+            pairs.append((of_boxes, of_pictures))
     if not pairs:
         return None
     parts = [pair for pair in pairs if pair in together[1:]]

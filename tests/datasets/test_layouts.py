@@ -230,6 +230,15 @@ class TestVoc:
         assert "b" not in by_name(dataset)
         assert dataset.problems == (f"{root / names[1] / 'b.jpg'}: no such picture",)
 
+    def test_annotations_beside_pictures_and_in_a_folder_too(self, tmp_path: Path) -> None:
+        root = made.voc_roboflow(tmp_path)
+        (root / "train").rename(root / "images")
+        (root / "annotations").mkdir()
+        for file in (root / "images").glob("*.xml"):
+            (root / "annotations" / file.name).write_bytes(file.read_bytes())
+        paths = [sample.path for sample in open_dataset(root).samples]
+        assert len(paths) == len(set(paths)) == len(TRAIN) + len(VAL)
+
     @pytest.mark.parametrize("name", LAYOUTS)
     def test_annotations_beside_pictures_make_no_other_layout_theirs(self, name: str, tmp_path: Path) -> None:
         root = LAYOUTS[name](tmp_path)
