@@ -100,10 +100,12 @@ def _place(base: Path, entry: str) -> Path:
     r"""What an entry means, which another program or machine may have written.
 
     ``images\train`` is Windows'. Where nothing is there, it is the longest end of the path that is: Roboflow writes
-    ``../train/images`` for what lies beside the file, CVAT ``data/obj_train_data/x.jpg``.
+    ``../train/images`` for what lies beside the file, CVAT ``data/obj_train_data/x.jpg``. An end without a folder that
+    is called as a part could be another part's.
     """
     parts = PurePosixPath(entry.replace("\\", "/")).parts
-    ends = [parts[i:] for i in range(max(1, len(parts) - _DEEPEST), len(parts))]
+    last = next((i for i, part in enumerate(parts) if part in _PARTS), len(parts) - 1)
+    ends = [parts[i:] for i in range(max(1, len(parts) - _DEEPEST), last + 1)]
     paths = [PurePath(entry), PurePath(*parts), *(PurePath(*end) for end in ends if ".." not in end)]
     return next((place for path in paths if exists(place := base / path)), base / entry)
 

@@ -402,6 +402,13 @@ class TestYolo:
         assert dataset.skipped == 2
         assert all("/old/" in problem for problem in dataset.problems)
 
+    def test_no_list_leads_to_what_another_part_may_mean(self, tmp_path: Path) -> None:
+        root = made.yolo_lists(tmp_path)
+        for split in ("train", "val"):
+            made.write(root / f"{split}.txt", "".join(f"/old/{split}/images/{name}.jpg\n" for name in TRAIN))
+            with pytest.raises(DatasetError, match=f"/old/{split}/images/"):
+                open_dataset(root, split)
+
     def test_as_cvat_exports_it(self, tmp_path: Path) -> None:
         """YOLO 1.1: lists that name the folders as darknet is to see them, annotations beside the pictures."""
         for split, folder, photos in (("train", "obj_train_data", TRAIN), ("valid", "obj_valid_data", VAL)):
