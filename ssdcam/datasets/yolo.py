@@ -168,7 +168,9 @@ def _twin(path: Path) -> Path:
 
 
 def _annotation(picture: Path) -> Path:
-    return (_twin(picture) if "images" in picture.parts else picture).with_suffix(".txt")
+    """In ``labels`` for a picture in ``images``, else beside it: a folder above the data set may be called so, too."""
+    apart = (_twin(picture) if "images" in picture.parts else picture).with_suffix(".txt")
+    return apart if is_folder(apart.parent) else picture.with_suffix(".txt")
 
 
 def _labels(root: Path, config: Config, config_file: Path | None) -> tuple[str, ...]:

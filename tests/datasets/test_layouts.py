@@ -409,8 +409,10 @@ class TestYolo:
             with pytest.raises(DatasetError, match=f"/old/{split}/images/"):
                 open_dataset(root, split)
 
-    def test_as_cvat_exports_it(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("above", ["data", "images"])
+    def test_as_cvat_exports_it(self, tmp_path: Path, above: str) -> None:
         """YOLO 1.1: lists that name the folders as darknet is to see them, annotations beside the pictures."""
+        tmp_path /= above  # which may lie in a folder of this name by chance
         for split, folder, photos in (("train", "obj_train_data", TRAIN), ("valid", "obj_valid_data", VAL)):
             made.write(tmp_path / f"{split}.txt", "".join(f"data/{folder}/{name}.jpg\n" for name in photos))
             for name, things in photos.items():
