@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,9 +141,11 @@ def coco_file(path: Path, split: str | None) -> Path | None:
     return files[name] if name and (split or len(files) == 1) else None
 
 
-def _spelled(split: str, names: Container[str]) -> str | None:
-    """What a part is called here."""
-    return next((name for name in _SPLIT_NAMES.get(split, (split,)) if name in names), None)
+def _spelled(split: str, names: Collection[str]) -> str | None:
+    """What a part is called here; CVAT begins its names with a capital."""
+    wanted = _SPLIT_NAMES.get(split, (split,))
+    exact = (name for name in wanted if name in names)
+    return next(exact, next((name for name in names if name.lower() in wanted), None))
 
 
 def _find(path: Path) -> Layout:

@@ -425,6 +425,17 @@ class TestYolo:
             assert dataset.problems == ()
             assert_holds(dataset, photos)
 
+    def test_parts_that_are_called_as_in_cvat(self, tmp_path: Path) -> None:
+        root = made.yolo_plain(tmp_path)
+        for split, name in (("train", "Train"), ("val", "Validation")):
+            for folder in ("images", "labels"):
+                (root / folder / split).rename(root / folder / name)
+        assert dataset_splits(root) == ("Train", "Validation")
+        for split, photos in SPLITS.items():
+            assert_holds(open_dataset(root, split), photos)
+        with pytest.raises(DatasetError, match=r"has no part 'test'; its parts are Train, Validation"):
+            open_dataset(root, "test")
+
     def test_a_part_that_is_not_there(self, tmp_path: Path) -> None:
         root = made.yolo(tmp_path)
         with (root / "data.yaml").open("a") as file:
