@@ -67,6 +67,7 @@ _FINDERS = {
     coco.LOOKED_FOR: coco.find_coco,
     yolo.LOOKED_FOR: yolo.find_yolo,
     voc.LOOKED_FOR_BESIDE: voc.find_voc_beside,
+    yolo.LOOKED_FOR_BESIDE: yolo.find_yolo_beside,
 }
 
 # Names of the same part, as data sets have them.

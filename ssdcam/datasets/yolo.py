@@ -2,8 +2,8 @@
 
 Where things lie is told as the users of ultralytics expect: a ``data.yaml`` names the parts, or the folders do
 (``images/train`` and ``labels/train``, or ``train/images`` and ``train/labels``), or text files that list pictures. The
-annotation of ``.../images/x.jpg`` is ``.../labels/x.txt``; a picture that has none shows no object. A line with
-more numbers is an outline, whose extent is the box.
+annotation of ``.../images/x.jpg`` is ``.../labels/x.txt``, that of another lies beside it; a picture that has none
+shows no object. A line with more numbers is an outline, whose extent is the box.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from ssdcam.errors import DatasetError, ImageError
 from ssdcam.files import exists, is_file, is_folder
 
 LOOKED_FOR = "data.yaml, or images/ and labels/ with classes.txt (YOLO)"
+LOOKED_FOR_BESIDE = "pictures with a .txt beside each, and classes.txt (YOLO)"
 
 _CONFIGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _LABEL_LISTS = (
@@ -62,6 +63,16 @@ def find_yolo(path: Path) -> Layout | None:
     labels = partial(_labels, root, config, config_file)
     splits = {name: partial(_read, path, labels, [part]) for name, part in parts.items()}
     return Layout("YOLO", splits, partial(_read, path, labels, whole))
+
+
+def find_yolo_beside(path: Path) -> Layout | None:
+    """The data set of pictures with a text file beside each that a folder is, if it is one, as LabelImg writes them."""
+    if not any((path / name).is_file() for name in ("classes.txt", "obj.names")):
+        return None
+    if not any(is_file(_annotation(picture)) for picture in list_pictures(path)):
+        return None
+    whole = partial(_read, path, partial(_labels, path, {}, None), [partial(_in_folder, path)])
+    return Layout("YOLO", {}, whole)
 
 
 def _read_config(path: Path) -> Config:

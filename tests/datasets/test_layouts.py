@@ -425,6 +425,20 @@ class TestYolo:
             assert dataset.problems == ()
             assert_holds(dataset, photos)
 
+    @pytest.mark.parametrize("name", ["photos", "images"])
+    def test_a_folder_of_labelimg(self, tmp_path: Path, name: str) -> None:
+        root = tmp_path / name
+        for photo, things in TRAIN.items():
+            made.photo(root / f"{photo}.jpg")
+            made.write(root / f"{photo}.txt", made.yolo_txt(things))
+        with pytest.raises(DatasetError, match=r"beside each, and classes\.txt"):
+            open_dataset(root)
+        made.write(root / "classes.txt", "\n".join(LABELS))
+        assert dataset_splits(root) == ()
+        dataset = open_dataset(root)
+        assert (dataset.labels, dataset.problems) == (LABELS, ())
+        assert_holds(dataset, TRAIN)
+
     def test_parts_that_are_called_as_in_cvat(self, tmp_path: Path) -> None:
         root = made.yolo_plain(tmp_path)
         for split, name in (("train", "Train"), ("val", "Validation")):
