@@ -166,10 +166,17 @@ class Soundtrack:
         stream = output.add_stream_from_template(self._stream, opaque=True)
         stream.metadata.update(_language(self._stream))
         # A file from a transport stream: every packet has its own header, which MP4 wants once, and not in the packets.
-        bare = self._kind.fragmented and self._codec == "aac" and not stream.codec_context.extradata
-        strip = av.BitStreamFilterContext("aac_adtstoasc", self._stream) if bare else None
+        headed = self._codec == "aac" and not stream.codec_context.extradata
+        strip = av.BitStreamFilterContext("aac_adtstoasc", self._stream) if headed and self._kind.fragmented else None
+        settings, changed = _adts_settings(first) if headed else b"", False
         for packet in chain([first], packets):
             if not self._fit_in(packet):
+                continue
+            if headed and _adts_settings(packet) != settings:  # which only the first header tells in the output
+                if not changed:
+                    what = f"from {float(_time(packet)):.1f} s on its sound has other settings"
+                    self._warn(f"{self._source}: {what}, and is left out while it has them: .webm and .avi take it")
+                changed = True
                 continue
             time_base = packet.time_base  # which the filter takes away with the data
             try:
@@ -275,6 +282,12 @@ class Soundtrack:
         if self._clock and self._clock.overlapping:
             count = self._clock.overlapping
             self._warn(f"{self._source}: {count} packets of sound were left out where joined parts overlap")
+
+
+def _adts_settings(packet: Packet) -> bytes:
+    """Of an AAC packet with a header of its own: profile, rate and channels (ISO/IEC 13818-7, 6.2.1)."""
+    header = bytes(memoryview(packet)[2:4])
+    return bytes((header[0] & 0xFD, header[1] & 0xC0)) if len(header) == 2 else b""
 
 
 def _time(packet: Packet) -> Fraction:

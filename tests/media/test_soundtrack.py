@@ -390,6 +390,27 @@ def test_rates_and_layouts_to_be_encoded(tmp_path: Path, rate: int, layout: str,
         )
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize(("rate", "layout"), [(24000, "stereo"), (48000, "mono")])
+def test_aac_whose_settings_change_is_left_out_while_they_do(
+    tmp_path: Path, suffix: str, rate: int, layout: str
+) -> None:
+    first, second = film(tmp_path / "1.ts"), film(tmp_path / "2.ts", rate=rate, layout=layout)
+    source = tmp_path / "in.ts"
+    source.write_bytes(first.read_bytes() + second.read_bytes() + first.read_bytes())
+    path = tmp_path / f"out{suffix}"
+    with FileSource(source) as opened:
+        begins = opened.begins
+    (said,) = pass_on(source, path, 150, start=begins)
+    assert said.startswith(f"{source}: from 2.0 s on its sound has other settings, and is left out while it has them")
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))  # all can be decoded
+    times = [frame.time for frame in frames]
+    assert times[-1] > 5.8
+    assert not [time for time in times if 2.1 < time < 3.9]
+    assert {frame.sample_rate for frame in frames} == {48000}
+
+
 @pytest.mark.parametrize("suffix", [".webm", ".avi"])
 @pytest.mark.parametrize(("rate", "layout"), [(48000, "mono"), (48000, "5.1"), (44100, "5.1")])
 def test_a_layout_and_a_rate_that_change_on_the_way(tmp_path: Path, suffix: str, rate: int, layout: str) -> None:
