@@ -128,6 +128,7 @@ def test_a_video_a_table_and_a_plot(tmp_path: Path) -> None:
     assert "pass -y to overwrite" in again.err
 
 
+@pytest.mark.slow
 def test_a_synthetic_video_and_a_second_start() -> None:
     how = ("--engines", "torch-eager", "--batch", "1", "--device", "cpu", "--seconds", "0.01", "--rounds", "2")
     done = ssdcam("bench", *TINY, *how, "--json")

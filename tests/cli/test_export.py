@@ -15,8 +15,8 @@ from .commands import ssdcam
     ("format_name", "name", "needs"),
     [
         ("torchscript", "out.torchscript", []),
-        ("openvino", "out.xml", ["openvino", "onnx"]),
-        ("onnx", "out.onnx", ["onnx", "onnxscript", "onnxruntime"]),
+        pytest.param("openvino", "out.xml", ["openvino", "onnx"], marks=pytest.mark.slow),
+        pytest.param("onnx", "out.onnx", ["onnx", "onnxscript", "onnxruntime"], marks=pytest.mark.slow),
     ],
 )
 def test_says_what_it_wrote_and_checked(

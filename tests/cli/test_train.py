@@ -85,6 +85,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_train_from_a_checkpoint_and_again(data: Path, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "run"
     done = run("train", data, "-m", model, "-o", out, *QUICK, command=INSTALLED)

@@ -217,6 +217,7 @@ def test_a_network_is_prepared_once_and_told_of(name, tiny_checkpoint, batch, tm
     assert not [*tmp_path.glob("**/*.*.xml"), *tmp_path.glob("**/*.*.onnx")]  # nothing half-written
 
 
+@pytest.mark.slow
 @mostly_in_one
 @pytest.mark.skipif(os.name != "posix", reason="nobody is killed so on Windows")
 def test_what_a_killed_process_was_writing_is_removed(name, tiny_model, tmp_path):

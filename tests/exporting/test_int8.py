@@ -228,7 +228,8 @@ def test_without_nncf(format_name, tiny_checkpoint, photos, tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("format_name", ["openvino", pytest.param("onnx", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("format_name", ["openvino", "onnx"], indirect=True)
 def test_in_the_command_line(format_name, tiny_model, tmp_path):
     (tmp_path / "photos").mkdir()
     for seed in range(4):

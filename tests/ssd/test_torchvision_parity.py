@@ -65,7 +65,9 @@ def theirs():
     return model
 
 
-@pytest.mark.parametrize("iou", [0.3, 0.45, 0.7])
+@pytest.mark.parametrize(
+    "iou", [pytest.param(0.3, marks=pytest.mark.slow), 0.45, pytest.param(0.7, marks=pytest.mark.slow)]
+)
 def test_whole_detections_on_a_photo(theirs, cats_photo, iou):
     photo = cv2.resize(cv2.imread(str(cats_photo)), (300, 300))[:, :, ::-1].astype(np.float32) / 255
     image = torch.from_numpy(photo.copy()).permute(2, 0, 1)
