@@ -272,9 +272,8 @@ def test_errors_come_out_where_one_waits(weights, batch, monkeypatch):
         with pytest.raises(ValueError, match=r"pictures of shape \(300, 428, 3\), uint8, not \("):
             backbone.infer(wrong)
     monkeypatch.setattr(int8_backbone, "_Memory", lambda *_: [][0])
-    backbone._idle.clear()
     with pytest.raises(IndexError):
-        backbone.start(batch[0], maps, lambda: None, alone=True).result(GUARD)
+        Int8Backbone(weights, 2).start(batch[0], maps, lambda: None, alone=True).result(GUARD)
 
 
 @needs_vnni
