@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from multiprocessing.connection import wait
 from multiprocessing.synchronize import Event
 from typing import Any, NamedTuple
 
@@ -182,6 +183,9 @@ def batches(
                 raise
             if isinstance(error, EOFError | ConnectionError | FileNotFoundError):
                 reason = "a worker process was ended"
+                # Torch tells of it, too, when the system has: here nobody minds, later it would be taken for a bug.
+                with suppress(RuntimeError, AttributeError):
+                    wait([worker.sentinel for worker in prepared._workers], _LOCK_S)
             else:
                 reason = getattr(error, "strerror", None) or first_line(error)
             raise TrainingError(f"{reason}; is memory short? pass fewer --workers") from error
