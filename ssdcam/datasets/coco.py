@@ -16,7 +16,7 @@ from ssdcam.errors import DatasetError
 from ssdcam.files import check_ends, is_file
 
 T = TypeVar("T")
-Image = tuple[int | str, str, int | None, int | None]
+ImageEntry = tuple[int | str, str, int | None, int | None]
 """Id, file name, width and height."""
 
 LOOKED_FOR = "a .json, train.json, val.json or annotations/instances_*.json (COCO)"
@@ -79,7 +79,7 @@ def _read_file(path: Path, troubles: Troubles) -> RawPart:
     return RawPart(tuple(dict.fromkeys(categories.values())), photos)
 
 
-def _told_apart(path: Path, images: Sequence[Image], troubles: Troubles) -> list[Image]:
+def _told_apart(path: Path, images: Sequence[ImageEntry], troubles: Troubles) -> list[ImageEntry]:
     """The images but for those of one id, as in files put together from several: whose its objects are is not told."""
     names: dict[int | str, dict[str, None]] = defaultdict(dict)
     for number, name, *_ in images:
@@ -94,7 +94,7 @@ def _told_apart(path: Path, images: Sequence[Image], troubles: Troubles) -> list
 
 def _photos(
     folder: Path,
-    images: Sequence[Image],
+    images: Sequence[ImageEntry],
     objects: Mapping[int | str, list[RawObject]],
 ) -> Iterator[RawPhoto]:
     for number, name, width, height in images:
@@ -136,7 +136,7 @@ def _entries(
     return converted
 
 
-def _image(values: Mapping[str, Any], place: str) -> Image:
+def _image(values: Mapping[str, Any], place: str) -> ImageEntry:
     width, height = (fields.whole(values, key, 1) if values.get(key) else None for key in ("width", "height"))
     return fields.identity(values, "id"), fields.text(values, "file_name"), width, height
 

@@ -1,4 +1,4 @@
-"""PASCAL VOC: ``ImageSets/Main/SPLIT.txt``, ``Annotations/ID.xml`` and ``JPEGImages/ID.jpg``, or only the last two.
+"""PASCAL VOC: ``ImageSets/Main/SPLIT.txt``, ``Annotations/ID.xml`` and ``JPEGImages/ID.jpg``, or no lists.
 
 VOC counts pixels from 1 and means both corners to be inside the box (VOC2007 development kit, section 5.2), so that
 ``xmin`` 1, ``xmax`` 1 is one pixel, whose edges are 0 and 1.

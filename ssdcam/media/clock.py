@@ -48,15 +48,15 @@ def starts_anywhere(container: av.container.InputContainer) -> bool:
 
 
 def starts_anew(container: av.container.InputContainer) -> bool:
-    """Whether a file's clock may start anew on the way: FFmpeg reads all that is joined of Matroska, too."""
+    """Whether a file's clock may start anew on the way: FFmpeg reads on into a second file of Matroska."""
     return starts_anywhere(container) or container.format.name.startswith("matroska")
 
 
 def origin(container: av.container.InputContainer) -> Fraction:
     """Where a file's clock starts, in seconds: when its first stream begins where that may be anywhere.
 
-    Elsewhere 0, for there a stream that begins late was given its time on purpose, unless pictures and sound both begin
-    later than anybody has them do: then it is when the first of them begins.
+    Elsewhere 0, for there a stream that begins late was given its time on purpose, unless pictures, and sound if there
+    is any, begin later than anybody has them do: then it is when the first of them begins.
     """
     anywhere = starts_anywhere(container)
     streams = container.streams if anywhere else (first_video(container), *container.streams.audio[:1])

@@ -29,6 +29,7 @@ from ssdcam.training.loss import Targets
 
 _TRIES = 10  # photos in a row that cannot be read until a run gives up
 _LOCK_S = 5.0  # seconds to wait for a lock that others hold for microseconds
+_END_S = 5.0  # seconds to wait for the end of a worker whose connection has ended
 
 
 class Batch(NamedTuple):
@@ -185,7 +186,7 @@ def batches(
                 reason = "a worker process was ended"
                 # Torch tells of it, too, when the system has: here nobody minds, later it would be taken for a bug.
                 with suppress(RuntimeError, AttributeError):
-                    wait([worker.sentinel for worker in prepared._workers], _LOCK_S)
+                    wait([worker.sentinel for worker in prepared._workers], _END_S)
             else:
                 reason = getattr(error, "strerror", None) or first_line(error)
             raise TrainingError(f"{reason}; is memory short? pass fewer --workers") from error
