@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 from threading import Event
@@ -16,7 +16,7 @@ from typing import IO
 from ssdcam.cpu import usable_threads
 from ssdcam.diagnosis.finding import Finding, problem
 
-_LOOK = 0.1  # seconds between looks at whether the run is to stop
+_LOOK = 0.1  # seconds between looks at whether the run is to stop, or was interrupted
 _TOGETHER = 4  # checks at once, at most: several of them load torch
 
 # The child sees the modules that this process sees, and nothing of the current folder that this one would not see.
@@ -120,10 +120,13 @@ def run_checks(checks: Sequence[Check]) -> Iterator[Finding]:
     stop = Event()
     with ThreadPoolExecutor(min(_TOGETHER, usable_threads()), "ssdcam-check") as pool:
         try:
-            for findings in pool.map(lambda check: run_check(check, stop), checks):
-                yield from findings
+            for running in [pool.submit(run_check, check, stop) for check in checks]:
+                while not running.done():  # a Ctrl-C just before an endless wait would not be noticed until its end
+                    wait([running], _LOOK)
+                yield from running.result()
         finally:
             stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def run_check(check: Check, stop: Event | None = None) -> list[Finding]:

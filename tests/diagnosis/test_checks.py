@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ import pytest
 
 from ssdcam.diagnosis.checks import Check, checks, run_check, run_checks
 from ssdcam.diagnosis.finding import Finding, all_necessary_works, ok, problem
+from tests.waiting import wait_until
 
 CHECKS = {check.name: check for check in checks(["openvino"])}
 
@@ -32,6 +35,12 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
         path.write_text(text)
 
     return make
+
+
+def _unblocked(end: threading.Event) -> None:
+    """Get the signals that the main thread blocks."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    end.wait()
 
 
 def only(check: str) -> Finding:
@@ -220,6 +229,39 @@ class TestRunning:
         stop = threading.Event()
         stop.set()
         assert [finding.status for finding in run_check(CHECKS["OpenCV"], stop)] == ["problem"]
+
+    def test_ctrl_c_that_wakes_nobody(self, fake: Fake, tmp_path: Path) -> None:
+        """As it comes when it comes just before the main thread waits; here, another thread is the one that gets it."""
+        over, pid = tmp_path / "over", tmp_path / "pid"
+        fake(
+            "cv2.py",
+            f"import os, pathlib, time\npathlib.Path({str(pid)!r}).write_text(str(os.getpid()))\n"
+            f"while not os.path.exists({str(over)!r}): time.sleep(0.1)",
+        )
+
+        def interrupt() -> None:
+            wait_until(lambda: pid.exists() and pid.read_text())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        watchdog = threading.Timer(60, over.touch)  # what is not woken by Ctrl-C wakes when the check is over
+        watchdog.start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        interrupter = threading.Thread(target=interrupt)
+        other = threading.Event()
+        receiver = threading.Thread(target=_unblocked, args=(other,))
+        receiver.start()
+        try:
+            interrupter.start()
+            with pytest.raises(KeyboardInterrupt):
+                list(run_checks([CHECKS["OpenCV"]]))
+        finally:
+            watchdog.cancel()
+            other.set()
+            receiver.join()
+            interrupter.join()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+        assert not over.exists()
+        assert not Path(f"/proc/{pid.read_text()}").exists()
 
     def test_no_further_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "executable", "/nosuch/python")
