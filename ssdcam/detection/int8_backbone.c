@@ -1,4 +1,4 @@
-/* VGG-16 up to conv5_3 in 8-bit integers, for x86 CPUs with AVX-512 VNNI.
+/* VGG-16 up to conv5_3 in 8-bit integers, for x86 CPUs with AVX-512 VNNI or AVX-VNNI.
 
    Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray, arXiv 1509.09308): a window of 4x4 cells gives a tile of
    2x2 cells by 16 products a channel, where a convolution takes 36. Windows are transformed, multiplied and transformed
@@ -15,14 +15,55 @@
 
 enum {
     POINTS = 16,      /* of a window */
-    BLOCK = 64,       /* channels that are computed together, in four vectors */
-    ROWS = 6,         /* of a product, held in registers with those four: 24 sums */
+    BLOCK = 64,       /* channels that are computed together */
+    ROWS = 6,         /* of a product, held in registers with one or more vectors of those */
     TILES = 54,       /* at once; ROWS divides it. Their windows and sums fill half a megabyte */
     WIDEST = 512,     /* channels */
     LINE = 12,        /* bytes of a kernel's line of three pixels, and three of padding */
     COLOURS = 3,
     SPINS = 1000,     /* of a thread that waits for the others: some 20 microseconds */
 };
+
+/* ---- Vectors: 32 of 64 bytes, or 16 of 32; both compute the same ---- */
+
+#ifdef __AVX512BW__
+typedef __m512i integers;
+typedef __m512 floats;
+#define WITH(operation) _mm512_##operation
+#define add_products WITH(dpbusd_epi32)
+enum { LANES = 16, PARTS = 4 }; /* numbers of 4 bytes; vectors that ROWS leave registers for */
+
+static inline integers load(const void *from) { return _mm512_loadu_si512(from); }
+static inline void keep(void *to, integers all) { _mm512_storeu_si512(to, all); }
+static inline integers flip(integers a, integers b) { return _mm512_xor_si512(a, b); }
+static inline integers widened(const uint8_t *cells) {
+    return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)cells));
+}
+static inline void keep_bytes(uint8_t *to, integers all) {
+    _mm_storeu_si128((__m128i *)to, _mm512_cvtusepi32_epi8(all));
+}
+#else
+typedef __m256i integers;
+typedef __m256 floats;
+#define WITH(operation) _mm256_##operation
+#ifdef __AVXVNNI__
+#define add_products WITH(dpbusd_avx_epi32)
+#else
+#define add_products WITH(dpbusd_epi32)
+#endif
+enum { LANES = 8, PARTS = 2 };
+
+static inline integers load(const void *from) { return _mm256_loadu_si256(from); }
+static inline void keep(void *to, integers all) { _mm256_storeu_si256(to, all); }
+static inline integers flip(integers a, integers b) { return _mm256_xor_si256(a, b); }
+static inline integers widened(const uint8_t *cells) {
+    return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)cells));
+}
+static inline void keep_bytes(uint8_t *to, integers all) {
+    __m128i shorts = _mm_packs_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(shorts, shorts));
+}
+#endif
 
 typedef struct {
     int32_t height, width, channels, outputs;
@@ -54,67 +95,64 @@ long workspace_bytes(void) { return sizeof(workspace) + 64; }
 
 /* ---- Products ---- */
 
-/* Bytes (ROWS, depth), times kernels (depth / 4, BLOCK, 4), to sums (ROWS, BLOCK). */
+/* Bytes (ROWS, depth), times PARTS vectors of kernels (depth / 4, BLOCK, 4), to as many of sums (ROWS, BLOCK). */
 static inline void six_rows(const uint8_t *bytes, int depth, const int8_t *kernels, const int32_t *starts, int32_t *to) {
-    __m512i sums[ROWS][4];
+    integers sums[ROWS][PARTS];
 #pragma GCC unroll 6
     for (int row = 0; row < ROWS; row++)
 #pragma GCC unroll 4
-        for (int part = 0; part < 4; part++)
-            sums[row][part] = _mm512_loadu_si512(starts + 16 * part);
+        for (int part = 0; part < PARTS; part++)
+            sums[row][part] = load(starts + LANES * part);
     for (int place = 0; place < depth; place += 4, kernels += 4 * BLOCK) {
-        __m512i kernel[4];
+        integers kernel[PARTS];
 #pragma GCC unroll 4
-        for (int part = 0; part < 4; part++)
-            kernel[part] = _mm512_loadu_si512(kernels + 64 * part);
+        for (int part = 0; part < PARTS; part++)
+            kernel[part] = load(kernels + 4 * LANES * part);
 #pragma GCC unroll 6
         for (int row = 0; row < ROWS; row++) {
             int32_t four;
             memcpy(&four, bytes + row * depth + place, sizeof four);
-            __m512i cells = _mm512_set1_epi32(four);
+            integers cells = WITH(set1_epi32)(four);
 #pragma GCC unroll 4
-            for (int part = 0; part < 4; part++)
-                sums[row][part] = _mm512_dpbusd_epi32(sums[row][part], cells, kernel[part]);
+            for (int part = 0; part < PARTS; part++)
+                sums[row][part] = add_products(sums[row][part], cells, kernel[part]);
         }
     }
 #pragma GCC unroll 6
     for (int row = 0; row < ROWS; row++)
 #pragma GCC unroll 4
-        for (int part = 0; part < 4; part++)
-            _mm512_storeu_si512(to + row * BLOCK + 16 * part, sums[row][part]);
+        for (int part = 0; part < PARTS; part++)
+            keep(to + row * BLOCK + LANES * part, sums[row][part]);
 }
 
 /* Rows up to the next multiple of ROWS are computed, too, of whatever stands there. */
 static void multiply(
     const uint8_t *bytes, int rows, int depth, const int8_t *kernels, const int32_t *starts, int32_t *to) {
-    for (int row = 0; row < rows; row += ROWS)
-        six_rows(bytes + row * depth, depth, kernels, starts, to + row * BLOCK);
+    for (int channel = 0; channel < BLOCK; channel += PARTS * LANES)
+        for (int row = 0; row < rows; row += ROWS)
+            six_rows(bytes + row * depth, depth, kernels + 4 * channel, starts + channel, to + row * BLOCK + channel);
 }
 
 /* ---- Transforms ---- */
 
-static inline __m512i widened(const uint8_t *cells) {
-    return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)cells));
-}
-
-/* 32 channels of a window at the 16 points. The matrix is that of the paper's equation 7. */
-static inline void at_points(const uint8_t *window, long row, int channels, __m512i points[4][4]) {
-    __m512i lines[4][4];
+/* As many channels of a window as a vector has shorts, at the 16 points. The matrix is the paper's equation 7. */
+static inline void at_points(const uint8_t *window, long row, int channels, integers points[4][4]) {
+    integers lines[4][4];
 #pragma GCC unroll 4
     for (int x = 0; x < 4; x++) {
-        __m512i a = widened(window + x * channels), b = widened(window + row + x * channels);
-        __m512i c = widened(window + 2 * row + x * channels), d = widened(window + 3 * row + x * channels);
-        lines[0][x] = _mm512_sub_epi16(a, c);
-        lines[1][x] = _mm512_add_epi16(b, c);
-        lines[2][x] = _mm512_sub_epi16(c, b);
-        lines[3][x] = _mm512_sub_epi16(b, d);
+        integers a = widened(window + x * channels), b = widened(window + row + x * channels);
+        integers c = widened(window + 2 * row + x * channels), d = widened(window + 3 * row + x * channels);
+        lines[0][x] = WITH(sub_epi16)(a, c);
+        lines[1][x] = WITH(add_epi16)(b, c);
+        lines[2][x] = WITH(sub_epi16)(c, b);
+        lines[3][x] = WITH(sub_epi16)(b, d);
     }
 #pragma GCC unroll 4
     for (int y = 0; y < 4; y++) {
-        points[y][0] = _mm512_sub_epi16(lines[y][0], lines[y][2]);
-        points[y][1] = _mm512_add_epi16(lines[y][1], lines[y][2]);
-        points[y][2] = _mm512_sub_epi16(lines[y][2], lines[y][1]);
-        points[y][3] = _mm512_sub_epi16(lines[y][1], lines[y][3]);
+        points[y][0] = WITH(sub_epi16)(lines[y][0], lines[y][2]);
+        points[y][1] = WITH(add_epi16)(lines[y][1], lines[y][2]);
+        points[y][2] = WITH(sub_epi16)(lines[y][2], lines[y][1]);
+        points[y][3] = WITH(sub_epi16)(lines[y][1], lines[y][3]);
     }
 }
 
@@ -123,32 +161,31 @@ static inline void at_points(const uint8_t *window, long row, int channels, __m5
 static void transform_windows(const convolution *layer, const uint8_t *map, int first, int count, uint8_t *to) {
     const int channels = layer->channels, columns = across(layer->width);
     const long row = bordered(layer->width) * channels;
-    const __m512i offset = _mm512_set1_epi8((char)128);
+    const integers offset = WITH(set1_epi8)((char)128);
     for (int tile = 0; tile < count; tile++) {
         const int y = (first + tile) / columns, x = (first + tile) % columns;
         const uint8_t *window = map + 2 * y * row + 2L * x * channels;
-        for (int channel = 0; channel < channels; channel += 64) {
-            __m512i left[4][4], right[4][4];
-            at_points(window + channel, row, channels, left);
-            at_points(window + channel + 32, row, channels, right);
+        for (int channel = 0; channel < channels; channel += 64)
+            for (int part = 0; part < 32; part += 2 * LANES) {
+                integers left[4][4], right[4][4];
+                at_points(window + channel + part, row, channels, left);
+                at_points(window + channel + 32 + part, row, channels, right);
 #pragma GCC unroll 16
-            for (int point = 0; point < POINTS; point++) {
-                const int16_t *factors = layer->to_bytes + point * channels + channel;
-                __m512i low = _mm512_mulhrs_epi16(left[point / 4][point % 4], _mm512_loadu_si512(factors));
-                __m512i high = _mm512_mulhrs_epi16(right[point / 4][point % 4], _mm512_loadu_si512(factors + 32));
-                __m512i bytes = _mm512_xor_si512(_mm512_packs_epi16(low, high), offset);
-                _mm512_storeu_si512(to + (point * TILES + tile) * channels + channel, bytes);
+                for (int point = 0; point < POINTS; point++) {
+                    const int16_t *factors = layer->to_bytes + point * channels + channel + part;
+                    integers low = WITH(mulhrs_epi16)(left[point / 4][point % 4], load(factors));
+                    integers high = WITH(mulhrs_epi16)(right[point / 4][point % 4], load(factors + 32));
+                    integers bytes = flip(WITH(packs_epi16)(low, high), offset);
+                    keep(to + (point * TILES + tile) * channels + channel + 2 * part, bytes);
+                }
             }
-        }
     }
 }
 
-/* 16 channels of a cell, which are not below zero. */
-static inline void store(const destination *map, int y, int x, int channels, int channel, __m512 cell) {
+/* A vector of channels of a cell, which are not below zero. */
+static inline void store(const destination *map, int y, int x, int channels, int channel, floats cell) {
     if (map->first && y < map->height && x < map->width)
-        _mm_storeu_si128(
-            (__m128i *)(map->first + y * map->row + (long)x * channels + channel),
-            _mm512_cvtusepi32_epi8(_mm512_cvtps_epi32(cell)));
+        keep_bytes(map->first + y * map->row + (long)x * channels + channel, WITH(cvtps_epi32)(cell));
 }
 
 /* Sums (POINTS, TILES, BLOCK) to the cells of some tiles, with bias and ReLU; and the largest of each tile. */
@@ -156,36 +193,36 @@ static void transform_tiles(
     const convolution *layer, int first, int count, int block, const int32_t *sums, const destination maps[2],
     const destination *pooled) {
     const int columns = across(layer->width), outputs = layer->outputs;
-    const __m512 zero = _mm512_setzero_ps();
-    for (int part = 0; part < BLOCK; part += 16) {
+    const floats zero = WITH(setzero_ps)();
+    for (int part = 0; part < BLOCK; part += LANES) {
         const int channel = block * BLOCK + part;
         const float *scales = layer->scales + (long)block * POINTS * BLOCK + part;
-        const __m512 bias = _mm512_loadu_ps(layer->biases + channel);
-        __m512 scale[POINTS];
+        const floats bias = WITH(loadu_ps)(layer->biases + channel);
+        floats scale[POINTS];
 #pragma GCC unroll 16
         for (int point = 0; point < POINTS; point++)
-            scale[point] = _mm512_loadu_ps(scales + point * BLOCK);
+            scale[point] = WITH(loadu_ps)(scales + point * BLOCK);
         for (int tile = 0; tile < count; tile++) {
             const int y = 2 * ((first + tile) / columns), x = 2 * ((first + tile) % columns);
             const int32_t *from = sums + tile * BLOCK + part;
-            __m512 at[POINTS], lines[2][4], cells[2][2];
+            floats at[POINTS], lines[2][4], cells[2][2];
 #pragma GCC unroll 16
             for (int point = 0; point < POINTS; point++)
-                at[point] = _mm512_cvtepi32_ps(_mm512_loadu_si512(from + point * TILES * BLOCK));
+                at[point] = WITH(cvtepi32_ps)(load(from + point * TILES * BLOCK));
 #pragma GCC unroll 4
             for (int column = 0; column < 4; column++) {
-                __m512 b = _mm512_mul_ps(at[4 + column], scale[4 + column]);
-                __m512 c = _mm512_mul_ps(at[8 + column], scale[8 + column]);
-                lines[0][column] = _mm512_fmadd_ps(at[column], scale[column], _mm512_add_ps(b, c));
-                lines[1][column] = _mm512_fnmadd_ps(at[12 + column], scale[12 + column], _mm512_sub_ps(b, c));
+                floats b = WITH(mul_ps)(at[4 + column], scale[4 + column]);
+                floats c = WITH(mul_ps)(at[8 + column], scale[8 + column]);
+                lines[0][column] = WITH(fmadd_ps)(at[column], scale[column], WITH(add_ps)(b, c));
+                lines[1][column] = WITH(fnmadd_ps)(at[12 + column], scale[12 + column], WITH(sub_ps)(b, c));
             }
 #pragma GCC unroll 2
             for (int line = 0; line < 2; line++) {
-                const __m512 *l = lines[line];
-                __m512 left = _mm512_add_ps(_mm512_add_ps(l[0], l[1]), _mm512_add_ps(l[2], bias));
-                __m512 right = _mm512_add_ps(_mm512_sub_ps(l[1], l[2]), _mm512_sub_ps(bias, l[3]));
-                cells[line][0] = _mm512_max_ps(left, zero);
-                cells[line][1] = _mm512_max_ps(right, zero);
+                const floats *l = lines[line];
+                floats left = WITH(add_ps)(WITH(add_ps)(l[0], l[1]), WITH(add_ps)(l[2], bias));
+                floats right = WITH(add_ps)(WITH(sub_ps)(l[1], l[2]), WITH(sub_ps)(bias, l[3]));
+                cells[line][0] = WITH(max_ps)(left, zero);
+                cells[line][1] = WITH(max_ps)(right, zero);
             }
             /* Behind an odd size there is nothing, which is no more than any cell. */
             if (x + 1 >= layer->width)
@@ -198,8 +235,8 @@ static void transform_tiles(
                 store(maps + which, y + 1, x, outputs, channel, cells[1][0]);
                 store(maps + which, y + 1, x + 1, outputs, channel, cells[1][1]);
             }
-            const __m512 largest = _mm512_max_ps(
-                _mm512_max_ps(cells[0][0], cells[0][1]), _mm512_max_ps(cells[1][0], cells[1][1]));
+            const floats largest = WITH(max_ps)(
+                WITH(max_ps)(cells[0][0], cells[0][1]), WITH(max_ps)(cells[1][0], cells[1][1]));
             store(pooled, y / 2, x / 2, outputs, channel, largest);
         }
     }
@@ -228,12 +265,12 @@ static void convolve_image(
             work->windows, count, 3 * LINE, layer->kernels + (long)block * 3 * LINE * BLOCK,
             layer->starts + block * BLOCK, work->sums);
         for (int column = 0; column < count; column++)
-            for (int part = 0; part < BLOCK; part += 16) {
+            for (int part = 0; part < BLOCK; part += LANES) {
                 const int channel = block * BLOCK + part;
-                __m512 sum = _mm512_cvtepi32_ps(_mm512_loadu_si512(work->sums + column * BLOCK + part));
-                sum = _mm512_fmadd_ps(
-                    sum, _mm512_loadu_ps(layer->scales + channel), _mm512_loadu_ps(layer->biases + channel));
-                store(map, y, x + column, layer->outputs, channel, _mm512_max_ps(sum, _mm512_setzero_ps()));
+                floats sum = WITH(cvtepi32_ps)(load(work->sums + column * BLOCK + part));
+                sum = WITH(fmadd_ps)(
+                    sum, WITH(loadu_ps)(layer->scales + channel), WITH(loadu_ps)(layer->biases + channel));
+                store(map, y, x + column, layer->outputs, channel, WITH(max_ps)(sum, WITH(setzero_ps)()));
             }
     }
 }

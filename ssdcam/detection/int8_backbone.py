@@ -31,7 +31,11 @@ LINE = 12
 """Bytes of a line of the first convolution's kernel: three pixels, and three bytes of padding."""
 
 _SOURCE = Path(__file__).with_suffix(".c")
-_INSTRUCTIONS = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni")
+# What a CPU must have, by Linux's names, and how compilers are told that it has; the best first.
+_INSTRUCTIONS = {
+    ("avx512f", "avx512bw", "avx512vl", "avx512_vnni"): ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni"),
+    ("avx2", "fma", "avx_vnni"): ("-mavx2", "-mfma", "-mavxvnni"),
+}
 _ARCHITECTURES = frozenset({"ssd300-vgg16", "ssd512-vgg16"})
 _MOST_TOGETHER = 16  # threads of one picture, whose coarsest map has work for no more
 _ALIGNED = 64  # bytes; vectors that lie across two lines of the cache took a third longer
@@ -272,13 +276,16 @@ class Int8Backbone:
 
 
 @cache
-def load_source() -> ctypes.CDLL:
+def load_source(options: tuple[str, ...] | None = None) -> ctypes.CDLL:
     """The source, compiled.
+
+    Args:
+        options: of the compiler, for the instructions; None is the best for this CPU.
 
     Raises:
         UnavailableError: there is neither a C compiler nor what it made before.
     """
-    made = library(_SOURCE, *_INSTRUCTIONS)
+    made = library(_SOURCE, *(_options() or () if options is None else options))
     made.workspace_bytes.restype = ctypes.c_long
     pointer = ctypes.c_void_p
     made.run_share.argtypes = [pointer, ctypes.c_int, pointer, pointer, pointer, pointer, ctypes.c_int, pointer]
@@ -319,10 +326,12 @@ def suits(spec: ModelSpec) -> bool:
 
     Linux says which instructions a CPU has. AMX multiplies bytes faster than others transform them.
     """
+    return spec.architecture in _ARCHITECTURES and _options() is not None and "amx_int8" not in cpu_features()
+
+
+def _options() -> tuple[str, ...] | None:
+    """What the compiler is told of this CPU; None if it is none that the source is for."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return None
     features = cpu_features()
-    return (
-        spec.architecture in _ARCHITECTURES
-        and platform.machine().lower() in ("x86_64", "amd64")
-        and {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"} <= features
-        and "amx_int8" not in features
-    )
+    return next((options for needed, options in _INSTRUCTIONS.items() if features.issuperset(needed)), None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import threading
 import weakref
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -33,7 +35,11 @@ from .. import pictures
 from ..waiting import GUARD
 
 VNNI = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}
-needs_vnni = pytest.mark.skipif(not cpu_features() >= VNNI, reason="needs a CPU with AVX-512 VNNI, under Linux")
+AVX_VNNI = {"avx2", "fma", "avx_vnni"}
+needs_vnni = pytest.mark.skipif(
+    not any(cpu_features() >= needed for needed in (VNNI, AVX_VNNI)),
+    reason="needs a CPU with AVX-512 VNNI or AVX-VNNI, under Linux",
+)
 
 HEIGHT, WIDTH = 300, 428  # maps of 75, 38 and 19 cells, of 107, 54 and 27, and a part of a line in each
 
@@ -149,6 +155,24 @@ def test_the_source_computes_what_it_says(checkpoint, height, width, depths):
             most, mean = CLOSE[number]
             assert apart.max() <= most
             assert apart.mean() < mean
+
+
+@pytest.mark.skipif(not cpu_features() >= VNNI, reason="needs a CPU with AVX-512 VNNI, under Linux")
+@pytest.mark.usefixtures("library")
+def test_vectors_half_as_long_compute_the_same(weights, batch, monkeypatch):
+    """AVX-VNNI's, but for the code of the one instruction that AVX-512 VNNI has, too."""
+    expected = Int8Backbone(weights, 1).infer(batch[2])
+    half = load_source(("-mavx2", "-mfma", "-mavx512vl", "-mavx512vnni"))
+    monkeypatch.setattr(int8_backbone, "load_source", lambda: half)
+    for ours, theirs in zip(Int8Backbone(weights, 2).infer(batch[2]), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("options", int8_backbone._INSTRUCTIONS.values())
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="needs an x86 compiler")
+@pytest.mark.usefixtures("library")
+def test_it_compiles_for_each_cpu(options):
+    assert load_source(options).workspace_bytes() > 2**19
 
 
 @needs_vnni
@@ -350,6 +374,8 @@ def test_weights_are_kept_as_they_are(weights, tmp_path):
     [
         ("ssd300-vgg16", VNNI, "x86_64", True),
         ("ssd512-vgg16", VNNI, "AMD64", True),
+        ("ssd300-vgg16", AVX_VNNI, "x86_64", True),
+        ("ssd300-vgg16", AVX_VNNI - {"fma"}, "x86_64", False),
         ("ssd300-vgg16", VNNI - {"avx512_vnni"}, "x86_64", False),
         ("ssd300-vgg16", VNNI | {"amx_int8"}, "x86_64", False),
         ("ssd300-vgg16", VNNI, "aarch64", False),
@@ -361,6 +387,19 @@ def test_where_it_runs(monkeypatch, architecture, features, machine, own):
     monkeypatch.setattr(int8_backbone, "cpu_features", lambda: frozenset(features))
     monkeypatch.setattr(int8_backbone.platform, "machine", lambda: machine)
     assert suits(new_spec(architecture, ["car"])) is own
+
+
+@pytest.mark.parametrize(
+    ("features", "instructions"),
+    [(VNNI, "-mavx512vnni"), (AVX_VNNI, "-mavxvnni"), (VNNI | AVX_VNNI, "-mavx512vnni")],
+)
+def test_longer_vectors_come_first(monkeypatch, features, instructions):
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(int8_backbone, "cpu_features", lambda: frozenset(features))
+    monkeypatch.setattr(int8_backbone.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(int8_backbone, "library", lambda source, *options: asked.append(options) or Mock())
+    load_source.__wrapped__()
+    assert instructions in asked[0]
 
 
 # ---- The engine ----
