@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from . import originals
+from .forked import Forks
+from .writers import WRITERS, furnish
 
 _PREFIX = "faults: "
 
@@ -71,3 +73,32 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Records in each format."""
     return originals.records(tmp_path_factory.mktemp("records"))
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A folder with what every writer reads."""
+    folder = tmp_path_factory.mktemp("furnished") / "here"
+    furnish(folder, tiny_model)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stubbed() -> Iterator[Forks]:
+    """Runs commands with a stub of a detector."""
+    with Forks(stub=True) as forks:
+        yield forks
+
+
+@pytest.fixture(scope="session")
+def real() -> Iterator[Forks]:
+    """Runs commands as they are."""
+    with Forks(stub=False) as forks:
+        yield forks
+
+
+@pytest.fixture
+def forks(name: str, request: pytest.FixtureRequest) -> Forks:
+    """The one with the detector that the command needs."""
+    found: Forks = request.getfixturevalue("stubbed" if WRITERS[name].stubbed else "real")
+    return found

@@ -13,38 +13,12 @@ import pytest
 
 from .conftest import Count
 from .forked import Forks
-from .writers import WRITERS, furnish, visible, words
+from .writers import WRITERS, visible, words
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts file systems as Linux has them")
 
 # Room that is left, in KiB: for nothing, for a part of most, and for some of the files.
 ROOM = (0, 4, 16)
-
-
-@pytest.fixture(scope="module")
-def furnished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    folder = tmp_path_factory.mktemp("disk") / "here"
-    furnish(folder, tiny_model)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stubbed() -> Iterator[Forks]:
-    with Forks(stub=True) as forks:
-        yield forks
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[Forks]:
-    with Forks(stub=False) as forks:
-        yield forks
-
-
-@pytest.fixture
-def forks(name: str, request: pytest.FixtureRequest) -> Forks:
-    """The one with the detector that the command needs."""
-    found: Forks = request.getfixturevalue("stubbed" if WRITERS[name].stubbed else "real")
-    return found
 
 
 @pytest.fixture

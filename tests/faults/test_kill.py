@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from .conftest import Count
 from .forked import Forks
-from .writers import WRITERS, furnish, visible, words
+from .writers import WRITERS, visible, words
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="forks, and counts operations on files as Linux has them"
@@ -21,32 +20,6 @@ pytestmark = pytest.mark.skipif(
 # Kills a command in every run, of those that each has; more in a slow run, and as many at random moments.
 KILLS = 5
 MANY = 60
-
-
-@pytest.fixture(scope="module")
-def furnished(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    folder = tmp_path_factory.mktemp("kill") / "here"
-    furnish(folder, tiny_model)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def stubbed() -> Iterator[Forks]:
-    with Forks(stub=True) as forks:
-        yield forks
-
-
-@pytest.fixture(scope="module")
-def real() -> Iterator[Forks]:
-    with Forks(stub=False) as forks:
-        yield forks
-
-
-@pytest.fixture
-def forks(name: str, request: pytest.FixtureRequest) -> Forks:
-    """The one with the detector that the command needs."""
-    found: Forks = request.getfixturevalue("stubbed" if WRITERS[name].stubbed else "real")
-    return found
 
 
 def contents(out: Path) -> dict[Path, bytes]:
