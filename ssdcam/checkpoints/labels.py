@@ -44,3 +44,13 @@ def read_labels(path: Path) -> tuple[str, ...]:
     if not names:
         raise CheckpointError(f"{path}: holds no names")
     return tuple(name or f"class {i}" for i, name in enumerate(names))
+
+
+def without_background(names: tuple[str, ...], known: int) -> tuple[str, ...]:
+    """Names of a model's classes, less the background where it is listed first and makes them one more than there are.
+
+    So are the files that qfgaohao's and NVIDIA's code writes beside a checkpoint, and TensorFlow's label maps.
+    """
+    if len(names) == known + 1 and (names[0] == "???" or names[0].strip("_").lower() == "background"):
+        return names[1:]
+    return names

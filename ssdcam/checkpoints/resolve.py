@@ -15,7 +15,7 @@ from ssdcam.checkpoints.caffemodel import read_caffemodel
 from ssdcam.checkpoints.checkpoint import Checkpoint, is_ours, load_checkpoint
 from ssdcam.checkpoints.families import convert_arrays, find_family
 from ssdcam.checkpoints.families.family import BoxSizes
-from ssdcam.checkpoints.labels import read_labels
+from ssdcam.checkpoints.labels import read_labels, without_background
 from ssdcam.checkpoints.prototxt import Description, find_prototxt, read_prototxt
 from ssdcam.checkpoints.published import PUBLISHED, Published
 from ssdcam.checkpoints.state_files import is_npz, read_npz, read_safetensors, read_torch
@@ -44,7 +44,8 @@ def open_checkpoint(
     Args:
         model: a file of any supported family; or the name of an embedded detector, or of a published one, which is
             downloaded when it is first used; or None for the default one.
-        labels: a text file with a name a line, to use instead of the checkpoint's names.
+        labels: a text file with a name a line, to use instead of the checkpoint's names; the background, which is no
+            class, may stand first.
         family: whose checkpoint a file of another code base is; told by its keys if not given.
         boxes: ``voc`` or ``coco``, where such a file's keys do not tell which default boxes it has.
         offline: never touch the network; so it is, too, where the environment has SSDCAM_OFFLINE=1.
@@ -59,7 +60,8 @@ def open_checkpoint(
     checkpoint = _open(model, family, boxes, offline)
     if labels is None:
         return checkpoint
-    names, known = read_labels(labels), len(checkpoint.spec.labels)
+    known = len(checkpoint.spec.labels)
+    names = without_background(read_labels(labels), known)
     if len(names) != known:
         raise WrongUsageError(f"{labels} names {len(names)} classes, but {model or EMBEDDED[0]} has {known}")
     return replace(checkpoint, spec=replace(checkpoint.spec, labels=names))

@@ -115,3 +115,16 @@ class TestLabels:
         (tmp_path / "names.txt").write_text("name\n" * count)
         with pytest.raises(WrongUsageError, match=f"names.txt names {count} classes, but .* has 3"):
             open_checkpoint(tiny_model, tmp_path / "names.txt")
+
+    @pytest.mark.parametrize("first", ["BACKGROUND", "background", "__background__", "???"])
+    def test_a_background_that_stands_first(self, first: str, tiny_model: Path, tmp_path: Path) -> None:
+        (tmp_path / "names.txt").write_text(f"{first}\none\ntwo\nthree\n")
+        assert open_checkpoint(tiny_model, tmp_path / "names.txt").spec.labels == ("one", "two", "three")
+
+    def test_a_class_that_is_called_background(self, tiny_model: Path, tmp_path: Path) -> None:
+        (tmp_path / "names.txt").write_text("background\none\ntwo\n")
+        assert open_checkpoint(tiny_model, tmp_path / "names.txt").spec.labels == ("background", "one", "two")
+
+    def test_a_published_label_map(self, coco_tflite: Path) -> None:
+        labels = open_checkpoint(coco_tflite, coco_tflite.parent / "labelmap.txt").spec.labels
+        assert (len(labels), labels[0], labels[89]) == (90, "person", "toothbrush")
