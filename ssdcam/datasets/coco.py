@@ -28,18 +28,27 @@ _PARTS = (
     ("*.json", _NAMED),
     ("*/_annotations.coco.json", r"(?P<plain>.+)/_annotations\.coco\.json"),  # as Roboflow exports it
 )
+_BESIDE = "_annotations.coco.json"  # in the folder of one part, as Roboflow exports it
 
 
 def find_coco(path: Path) -> Layout | None:
     """The COCO data set that a file or a folder is, if it is one."""
-    if path.suffix.lower() == ".json" and is_file(path):
-        return Layout("COCO", {}, partial(_read, [path]))
+    if file := lone_file(path):
+        return Layout("COCO", {}, partial(_read, [file]))
     files = part_files(path)
     if not files:
         return None
     return Layout(
         "COCO", {name: partial(_read, [file]) for name, file in files.items()}, partial(_read, [*files.values()])
     )
+
+
+def lone_file(path: Path) -> Path | None:
+    """The file that holds all ground truths: the path itself, or what Roboflow puts beside the pictures of a part."""
+    if path.suffix.lower() == ".json" and is_file(path):
+        return path
+    beside = path / _BESIDE
+    return beside if is_file(beside) and not part_files(path) else None
 
 
 def part_files(path: Path) -> dict[str, Path]:

@@ -135,9 +135,11 @@ def open_dataset(
 
 def coco_file(path: Path, split: str | None) -> Path | None:
     """The file with a part's ground truths, if the data set is in COCO's layout and that is one file."""
-    if is_file(path):
-        return path if path.suffix.lower() == ".json" else None
-    files = coco.part_files(path) if _find(path).kind == "COCO" else {}
+    if _find(path).kind != "COCO":
+        return None
+    if file := coco.lone_file(path):
+        return file
+    files = coco.part_files(path)
     name = _spelled(split, files) if split else next(iter(files), None)
     return files[name] if name and (split or len(files) == 1) else None
 

@@ -9,7 +9,16 @@ import cv2
 import numpy as np
 import pytest
 
-from ssdcam.datasets import Dataset, DatasetError, Sample, check_images, dataset_splits, open_dataset, read_picture
+from ssdcam.datasets import (
+    Dataset,
+    DatasetError,
+    Sample,
+    check_images,
+    coco_file,
+    dataset_splits,
+    open_dataset,
+    read_picture,
+)
 
 from . import made
 from .made import LABELS, LAYOUTS, SPLITS, TRAIN, VAL, Photos, Thing
@@ -265,6 +274,14 @@ class TestCoco:
         assert dataset.samples[0].areas.tolist() == [64.0]
         with pytest.raises(DatasetError, match="no such picture"):
             open_dataset(path, "val")
+
+    def test_the_folder_of_a_part_as_roboflow_exports_it(self, tmp_path: Path) -> None:
+        root = made.coco_roboflow(tmp_path)
+        assert dataset_splits(root / "val") == ()
+        dataset = open_dataset(root / "val")
+        assert [sample.path for sample in dataset.samples] == [s.path for s in open_dataset(root, "val").samples]
+        assert dataset.problems == ()
+        assert coco_file(root / "val", None) == root / "val/_annotations.coco.json" == coco_file(root, "val")
 
     def test_broken_entries_are_named(self, tmp_path: Path) -> None:
         root = made.coco(tmp_path)
