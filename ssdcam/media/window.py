@@ -23,6 +23,12 @@ _COMMON_SCREEN = (1366, 768)
 
 _ESCAPE = 27
 
+# Of what OpenCV tells of a key: the bits that say which it is, as GTK adds those held with it above, and Windows has
+# there what it calls keys without a character. X11 has codes far beyond ASCII for those: 0xFF51 is the left arrow,
+# whose last byte is a Q.
+_KEY = 0xFFFF
+_NO_CHARACTER = 0x7F
+
 _PATIENCE = 5.0  # seconds for a display to answer
 
 # How a client of X11 begins: byte order, protocol 11.0, and that it has nothing to show who it is.
@@ -116,14 +122,15 @@ class Window:
         """Let the window system work for a moment.
 
         Returns:
-            The key that was pressed, ``escape`` for Esc, ``closed`` once the window was closed; None if nothing was.
+            The key that was pressed, ``escape`` for Esc, ``closed`` once the window was closed; None if nothing was, or
+            a key without a character of ASCII.
         """
-        code = cv2.waitKey(5)
+        code = cv2.waitKeyEx(5)
         if self._shown and not self._is_open():
             return "closed"
-        if code < 0:
+        code &= _KEY
+        if not 0 < code < _NO_CHARACTER:
             return None
-        code &= 0xFF
         return "escape" if code == _ESCAPE else chr(code).lower()
 
     def _is_open(self) -> bool:

@@ -225,6 +225,19 @@ def test_plus_and_minus_move_the_score(watch: Callable[..., Watched], film: Path
     assert {one["score"] for record in found[-3:] for one in record["detections"]} <= {0.9}
 
 
+def test_keys_without_a_character_do_nothing(watch: Callable[..., Watched], film: Path, tmp_path: Path) -> None:
+    watched = watch("webcam", film, "-v")
+    for key in ("Up", "Right", "Left", "XF86Search"):  # X11's codes of these end as those of r, s, q and Esc
+        watched.press(key)
+    watched.press("plus")
+    watched.hear("score 0.55")
+    watched.press("q")
+    code, _, err = watched.end()
+    assert code == 0
+    assert [line for line in err.splitlines() if line.startswith("info: ")][1:] == ["info: score 0.55"]
+    assert not list(tmp_path.glob("ssdcam-*"))
+
+
 def test_f_fills_the_screen(watch: Callable[..., Watched], film: Path) -> None:
     if shutil.which("openbox") is None:
         pytest.skip("openbox is not installed, and without a window manager nothing can be full screen")
