@@ -16,8 +16,10 @@ from ssdcam.media.sources.decoder import Decoder, NoVideoError
 from ssdcam.media.sources.live import LiveSource
 from ssdcam.media.sources.paced import Pacer
 
-# RTSP over TCP where the server can: over UDP, pictures break up on the smallest loss.
-_OPTIONS = {"rtsp_flags": "prefer_tcp"}
+# RTSP over TCP where the server can: over UDP, pictures break up on the smallest loss. FFmpeg looks at a stream for so
+# many microseconds of it before it is open: of one picture a second, what it takes by itself lasts longer than opening
+# may, and a connection that was interrupted there breaks off behind the pictures that were looked at.
+_OPTIONS = {"rtsp_flags": "prefer_tcp", "analyzeduration": "2000000"}
 
 # What web servers call what is no page: videos, and the pictures of a camera, one after the other.
 _PICTURES = ("video/", "multipart/")

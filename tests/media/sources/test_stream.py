@@ -528,3 +528,32 @@ def test_no_frame_is_held_back(tmp_path):
         over.set()
         server.shutdown()
     assert shown[:59] == list(range(59))  # where the last one ends, only a further one would tell
+
+
+def test_of_a_picture_a_second_few_are_looked_at_before_it_is_open(tmp_path):
+    """FFmpeg, left alone, looks at eleven: longer than opening may take, and then the connection is lost again."""
+    path = make_video(tmp_path / "x.ts", range(30), Fraction(1), rate=1, options={"g": "1", "tune": "zerolatency"})
+    data = path.read_bytes()
+    cut = len(data) // 188 * 9 // 30 * 188  # behind the eighth picture or the ninth, as they are equally large
+    opened = threading.Event()
+
+    class OneByOne(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(data[:cut])
+            opened.wait()
+            self.wfile.write(data[cut:])
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), OneByOne) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with StreamSource(f"http://127.0.0.1:{server.server_port}/", reconnect=None) as source:
+                opened.set()
+                assert [number_of(source.read().image) for _ in range(29)] == list(range(29))
+        finally:
+            opened.set()
+            server.shutdown()
