@@ -15,6 +15,9 @@ from ssdcam.errors import SsdcamError
 if sys.platform != "win32":
     import fcntl
 
+STREAMS = {Path("/dev/stdout"): 1, Path("/dev/stderr"): 2}
+"""Names for a descriptor that is open already: where it goes to a file, that holds what others wrote, too."""
+
 _SMALL = 2**24  # bytes
 
 
@@ -31,17 +34,21 @@ def write_whole(path: Path, data: bytes | memoryview | Iterable[bytes | memoryvi
     """Write a file whole or not at all: whatever ends the process, ``path`` holds what it held before or ``data``.
 
     Data in pieces need not fit in memory. A link is followed. What is no regular file, such as ``/dev/null`` or a pipe,
-    is written to and stays what it is.
+    is written to and stays what it is; so do the files behind :data:`STREAMS`.
 
     Raises:
-        OSError: it cannot be written; what was there before is untouched.
+        OSError: it cannot be written, or is a pipe that nobody reads; what was there before is untouched.
     """
-    path = Path(os.path.realpath(path))  # Path.resolve raises on links in a circle
     pieces = [data] if isinstance(data, bytes | memoryview) else data
-    if exists(path) and not path.is_file():
-        with path.open("wb") as file:
+    if path in STREAMS:
+        with open(STREAMS[path], "wb", closefd=False) as file:  # where it is, behind what was printed
             file.writelines(pieces)
         return
+    if exists(path) and not path.is_file():  # by this name: what /dev/fd/63 leads to may have no other
+        with reader_of(path), path.open("wb") as file:
+            file.writelines(pieces)
+        return
+    path = Path(os.path.realpath(path))  # Path.resolve raises on links in a circle
     # Named before it is made: whenever a signal comes, it is known what to remove.
     temporary = path.parent / f".ssdcam-{token_hex(8)}.part"
     try:
@@ -55,6 +62,28 @@ def write_whole(path: Path, data: bytes | memoryview | Iterable[bytes | memoryvi
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def reader_of(path: Path) -> Iterator[None]:
+    """See that somebody reads a pipe, and hold on to them: to open one that nobody reads would wait for ever.
+
+    Raises:
+        OSError: nobody does.
+    """
+    if not path.is_fifo():
+        yield
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "is a pipe that nobody reads") from error
+        raise
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_ends(path: Path) -> None:

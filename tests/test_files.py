@@ -19,6 +19,8 @@ from ssdcam.files import exists, is_file, is_folder, lock, not_a_folder, release
 
 from .waiting import wait_until
 
+needs_descriptors = pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="this system has no /dev/fd")
+
 OLD, NEW = b"old" * 100, b"new" * 1000
 
 
@@ -104,6 +106,36 @@ class TestWriteWhole:
     def test_a_device_stays_a_device(self) -> None:
         write_whole(Path("/dev/null"), NEW)
         assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+    @needs_descriptors
+    def test_a_pipe_without_a_name_of_its_own(self) -> None:
+        reading, writing = os.pipe()
+        try:
+            write_whole(Path(f"/dev/fd/{writing}"), NEW)  # what bash makes of >(jq .)
+            assert os.read(reading, 2 * len(NEW)) == NEW
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+    @needs_descriptors
+    def test_a_pipe_that_nobody_reads_is_refused(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(OSError, match="is a pipe that nobody reads"):
+            write_whole(tmp_path / "pipe", NEW)
+
+    @needs_descriptors
+    @pytest.mark.parametrize("name", ["stdout", "stderr"])
+    def test_where_a_stream_goes_to_a_file_it_keeps_what_it_holds(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / "a").write_bytes(OLD)
+        script = (
+            "import pathlib, sys, ssdcam.files\n"
+            f"print('before', file=sys.{name}, flush=True)\n"
+            f"ssdcam.files.write_whole(pathlib.Path('/dev/{name}'), b'whole\\n')\n"
+            f"print('after', file=sys.{name})\n"
+        )
+        with (tmp_path / "a").open("ab") as file:
+            subprocess.run([sys.executable, "-c", script], check=True, **{name: file})
+        assert only(tmp_path, "a").read_bytes() == OLD + b"before\nwhole\nafter\n"
 
     @pytest.mark.parametrize(
         ("name", "error"),

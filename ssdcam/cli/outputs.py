@@ -15,7 +15,7 @@ import click
 from ssdcam.addresses import is_url, redact
 from ssdcam.cli import console
 from ssdcam.errors import WrongUsageError
-from ssdcam.files import exists, is_file, is_folder, not_a_folder, same_file
+from ssdcam.files import STREAMS, exists, is_file, is_folder, not_a_folder, same_file
 
 if TYPE_CHECKING:
     from ssdcam.media.crops import CropFolder
@@ -68,7 +68,8 @@ def check_files(
         if taken & {_whole(place) for place in (folder, *folder.parents)}:
             raise WrongUsageError(f"{folder}: two outputs cannot have one name")
         taken.add(_whole(folder))
-    return [file for file in files if is_file(file)]  # what is no regular file, such as /dev/null, loses nothing
+    # What is no regular file, such as /dev/null, loses nothing, and neither does what is printed to.
+    return [file for file in files if is_file(file) and file not in STREAMS]
 
 
 def _whole(path: Path) -> str:

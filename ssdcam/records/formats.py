@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssdcam.errors import RecordError, WrongUsageError
-from ssdcam.files import exists
+from ssdcam.errors import WrongUsageError
+from ssdcam.files import exists, reader_of
 from ssdcam.records.coco import CocoWriter, read_coco
 from ssdcam.records.csvtable import CsvWriter, read_csv
-from ssdcam.records.disk import check_file, check_place, make_folder
+from ssdcam.records.disk import check_file, check_place, make_folder, writing
 from ssdcam.records.jsonl import JsonlWriter, read_jsonl
 from ssdcam.records.record import Record
 from ssdcam.records.voc import VocWriter, read_voc
@@ -64,27 +61,10 @@ def open_records(target: str | Path, *, labels: Sequence[str]) -> RecordWriter:
     """
     form, path = _resolved(target)
     if exists(path) and not path.is_file() and not path.is_dir():  # such as /dev/null: nothing in it could be lost
-        with _reader_of(path):
+        with writing(path), reader_of(path):
             return form.open(path, labels)
     form.check(path)
     return LazyWriter(lambda: form.open(path, labels))
-
-
-@contextmanager
-def _reader_of(path: Path) -> Iterator[None]:
-    """See that somebody reads a pipe, and hold on to them: to open one that nobody reads would wait for ever."""
-    if not path.is_fifo():
-        yield
-        return
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError as error:
-        why = "is a pipe that nobody reads" if error.errno == errno.ENXIO else error.strerror
-        raise RecordError(f"{path}: cannot be written: {why}") from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def read_records(target: str | Path) -> Iterator[Record]:

@@ -138,6 +138,14 @@ def test_several_records_are_replaced_together(here: Path) -> None:
         assert (here / f"kept-{name}").read_text() != "old"
 
 
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="this system has no /dev/stdout")
+def test_figures_go_where_records_are_printed(here: Path) -> None:
+    done = run("video", "v.mp4", "--json", "--stats", "/dev/stdout", cwd=here)
+    assert (done.returncode, done.stderr) == (0, "")
+    *frames, figures = map(json.loads, done.stdout.splitlines())
+    assert figures["frames"] == len(frames) > 0
+
+
 @pytest.mark.parametrize(
     ("line", "places"),
     [
