@@ -49,7 +49,8 @@ def find_pictures(
 ) -> Iterator[Picture | ImageError]:
     """Files for command-line arguments: files, folders (not their subfolders) and globs.
 
-    A name that exists is taken literally; ``**`` in a glob crosses folders.
+    A name that exists is taken literally; ``**`` in a glob crosses folders. Hidden files, such as macOS's ``._a.jpg``,
+    are taken where they are named.
 
     Args:
         arguments: as the user gave them.
@@ -81,7 +82,7 @@ def _why_none(path: Path, suffixes: Container[str], what: str) -> str:
         return "matches no file"
     below = islice(path.rglob("*"), _LOOKED_AT)
     with suppress(OSError):
-        if first := next((p for p in below if p.suffix.lower() in suffixes and p.is_file()), None):
+        if first := next((p for p in below if _is_meant(p, suffixes)), None):
             return f"holds no {what} itself; those of its folders: '{path / '**' / f'*{first.suffix}'}'"
     return f"holds no {what}"
 
@@ -90,7 +91,7 @@ def _find(argument: str, suffixes: Container[str]) -> list[Picture]:
     """The pictures of one argument; an OSError or ValueError if it cannot be looked at."""
     path = Path(argument)
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+        found = sorted(p for p in path.iterdir() if _is_meant(p, suffixes))
         root = path
     elif has_magic(argument) and not path.exists():
         found = sorted(p for p in map(Path, glob(argument, recursive=True)) if p.is_file())
@@ -98,6 +99,11 @@ def _find(argument: str, suffixes: Container[str]) -> list[Picture]:
     else:
         found, root = [path], path.parent
     return [Picture(p, _below(p.relative_to(root))) for p in found]
+
+
+def _is_meant(path: Path, suffixes: Container[str]) -> bool:
+    """Whether a file is one of those that a folder is named for; globs, too, pass over what is hidden."""
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
 
 
 def _below(name: Path) -> Path:

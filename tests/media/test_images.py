@@ -209,6 +209,17 @@ class TestFindPictures:
         found = list(find_pictures([argument]))
         assert found == [Picture(Path(path), Path(name)) for path, name in expected.items()]
 
+    @pytest.mark.parametrize("argument", ["", "*", "**/*"])
+    def test_what_is_hidden_is_taken_only_where_it_is_named(self, argument: str, tmp_path: Path) -> None:
+        photo = pictures.photo(tmp_path / "a.jpg")
+        hidden = tmp_path / "._a.jpg"  # as macOS adds where a disk cannot hold what it knows of a file
+        hidden.write_text("Mac OS X")
+        assert list(find_pictures([str(tmp_path / argument)])) == [Picture(photo, Path("a.jpg"))]
+        assert list(find_pictures([str(hidden)])) == [Picture(hidden, Path("._a.jpg"))]
+        photo.unlink()
+        (none,) = find_pictures([str(tmp_path)])
+        assert str(none) == f"{tmp_path}: holds no pictures"
+
     def test_an_absolute_glob_keeps_subfolders_too(self, tree: Path) -> None:
         found = list(find_pictures([f"{tree}/**/*.jpg"]))
         names = ["[x].jpg", "b.jpg", "sub/deep/e.jpg", "x.jpg"]
