@@ -110,6 +110,7 @@ SOMETIMES: dict[str, Maker] = {
     "animated.webp": _animation,
     "rgb.jp2": lambda path: scene().save(path),
     **{f"exif{n}.{suffix}": lambda path, n=n: turned(path, n) for n in (6, 7) for suffix in ("png", "webp", "tif")},
+    **{f"turned{n}.avif": lambda path, n=n: turned(path, n) for n in range(1, 9)},  # Pillow writes irot and imir
 }
 
 

@@ -21,7 +21,7 @@ ROOT = Path(ssdcam.__file__).parent
 # Ground up. A room may import rooms of lower floors, and itself.
 FLOORS = [
     {"control_groups"},
-    {"addresses", "errors", "files", "detections", "json_fields", "weights", "cache", "notes", "memory", "cpu"},
+    {"addresses", "avif", "errors", "files", "detections", "json_fields", "weights", "cache", "notes", "memory", "cpu"},
     {"ssd", "plotting"},
     {"records", "checkpoints"},
     {"detection"},

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ssdcam.avif import decode_upright
 from ssdcam.errors import ImageError
 from ssdcam.memory import why_unreadable
 
@@ -165,8 +166,9 @@ def _read(path: Path, count: int = -1) -> bytes:
 
 
 def _decode(data: bytes, flags: int, path: Path) -> NDArray[np.uint8]:
+    pixels = np.frombuffer(data, np.uint8)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        image = decode_upright(pixels) if flags == _SHOWN else cv2.imdecode(pixels, flags)
     except cv2.error:
         image = None
     if image is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ssdcam.avif import decode_upright
 from ssdcam.detections import Image
 from ssdcam.errors import ImageError, UndecodableError
 from ssdcam.files import exists, is_folder, same_file, write_whole, writing
@@ -141,12 +142,12 @@ def read_image(path: Path) -> Image:
     if len(data) == 0:
         raise ImageError(f"{path}: is empty")
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        image = decode_upright(data)
     except cv2.error as error:
         raise ImageError(f"{path}: {_cv2_reason(error)}") from error
     if image is None:
         raise UndecodableError(f"{path}: {why_unreadable()}")
-    return np.asarray(image, np.uint8)
+    return image
 
 
 def write_image(path: Path, image: Image) -> None:

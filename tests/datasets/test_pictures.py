@@ -66,7 +66,7 @@ def exif_last(path: Path) -> None:
 
 
 class TestOrientation:
-    @pytest.fixture(params=["turned.jpg", "turned.png", "last.png"])
+    @pytest.fixture(params=["turned.jpg", "turned.png", "turned.avif", "last.png"])
     def path(self, request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         """Shown as 80x60, stored as 60x80."""
         path = tmp_path / request.param

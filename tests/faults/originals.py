@@ -51,7 +51,7 @@ def pictures(folder: Path) -> list[Path]:
     rgb.convert("P").save(folder / "palette.png")
     rgb.save(folder / "animated.gif", save_all=True, append_images=[rgb.rotate(90)] * 2)
     rgb.save(folder / "animated.webp", save_all=True, append_images=[rgb.rotate(90)] * 2)
-    rgb.save(folder / "photo.avif")
+    rgb.save(folder / "turned.avif", exif=exif)
     return sorted(folder.iterdir())
 
 
