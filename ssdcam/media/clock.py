@@ -66,9 +66,16 @@ def origin(container: av.container.InputContainer) -> Fraction:
 
 
 def first_video(container: av.container.InputContainer) -> av.video.stream.VideoStream | None:
-    """The first stream of pictures; a song's cover is none."""
+    """The first stream of pictures, of those that :func:`videos_of` gives."""
+    return next(iter(videos_of(container)), None)
+
+
+def videos_of(container: av.container.InputContainer) -> list[av.video.stream.VideoStream]:
+    """The streams of pictures; a song's cover is none, nor is the still picture that stands in for an animation."""
     cover = av.stream.Disposition.attached_pic
-    return next((s for s in container.streams.video if not s.disposition & cover), None)
+    shown = [s for s in container.streams.video if not s.disposition & cover]
+    # An animated AVIF holds its first picture by itself, too, as one that lasts no time.
+    return [s for s in shown if s.frames != 1 or s.duration is not None] or shown
 
 
 def rate_of(stream: av.video.stream.VideoStream) -> Fraction | None:

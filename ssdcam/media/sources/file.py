@@ -11,7 +11,7 @@ from typing import Literal
 
 from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av, open_to_read
-from ssdcam.media.clock import FALLBACK_RATE, PictureClock, origin, starts_anywhere
+from ssdcam.media.clock import FALLBACK_RATE, PictureClock, origin, starts_anywhere, videos_of
 from ssdcam.media.description import Description, description_of
 from ssdcam.media.frame import Frame
 from ssdcam.media.sources.decoder import Decoder
@@ -255,11 +255,10 @@ class FileSource(Source):
         are none are left out; cover pictures do not count, nor do chapters, which MP4 has a track for.
         """
         streams = self._decoder.container.streams
-        videos = [s for s in streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         data = [s for s in streams.data if s.discard != av.stream.Discard.all]  # as FFmpeg has it for chapters
         times = sum("timecode" in s.metadata for s in data)
         counts = {
-            "video": len(videos) - 1,
+            "video": len(videos_of(self._decoder.container)) - 1,
             "audio": len(streams.audio) - 1,
             "subtitle": len(streams.subtitles),
             "timecode": times,

@@ -7,6 +7,7 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av
@@ -411,6 +412,22 @@ def test_a_songs_cover_is_no_video(tmp_path):
         container.mux([*sound.encode(silence), *sound.encode(None)])
     with pytest.raises(SourceError, match=r"song\.mp4: there is no video in it"):
         FileSource(path)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_an_animated_avif_is_all_its_frames(mode, tmp_path, read_all):
+    path = tmp_path / "moves.avif"
+    first, *others = (Image.fromarray(np.ascontiguousarray(numbered(n)[..., ::-1])).convert(mode) for n in range(5))
+    first.save(path, save_all=True, append_images=others, duration=[40, 80, 40, 200, 40], quality=90)
+    source = FileSource(path)
+    frames, error = read_all(source)
+    assert error is None
+    assert numbers(frames) == [*range(5)]
+    assert [frame.pts for frame in frames] == pytest.approx([0, 0.04, 0.12, 0.16, 0.36])
+    assert source.frame_count == 5
+    still = tmp_path / "still.avif"
+    first.save(still)
+    assert numbers(read_all(FileSource(still))[0]) == [0]
 
 
 # --start, --end, --stride, --max-frames
