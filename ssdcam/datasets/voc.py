@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.parsers import expat
 
@@ -30,10 +32,16 @@ LOOKED_FOR = "ImageSets/Main/*.txt (VOC)"
 LOOKED_FOR_BESIDE = "pictures with an .xml beside each (VOC)"
 
 _XML = (".xml",)
-_APART = (("Annotations", "JPEGImages"), ("annotations", "images"))
+_OF_BOXES = ("Annotations", "annotations", "annotations/xmls")  # the last one as Oxford's pets have it
+_OF_PICTURES = ("JPEGImages", "images")
 
-Pair = tuple[Path, Path]
-"""A folder of annotations and one of pictures, which may be the same."""
+
+class Pair(NamedTuple):
+    """A folder of annotations and one of pictures, which may be the same, and the part that they are, if any."""
+
+    boxes: Path
+    pictures: Path
+    part: str
 
 
 def find_voc(path: Path) -> Layout | None:
@@ -54,19 +62,25 @@ def find_voc_beside(path: Path) -> Layout | None:
     So LabelImg writes them, and Roboflow exports them; others have a folder for either, and no lists. As other layouts
     may have such files, too, they come first.
     """
-    below = [path, *(one for one in sorted(path.glob("*/")) if not is_hidden(one, path))]
-    together = [(one, one) for one in below]
-    apart = [(path / of_boxes, path / of_pictures) for of_boxes, of_pictures in _APART]
-    pairs: list[Pair] = []
-    for of_boxes, of_pictures in together + apart:
-        taken = (of_pictures, of_pictures) in pairs  # annotated twice over, its photos would count twice
-        if not taken and _files(of_boxes, _XML).keys() & _files(of_pictures, SUFFIXES).keys():
-            pairs.append((of_boxes, of_pictures))
+    pairs = _pairs(path)
     if not pairs:
         return None
-    parts = [pair for pair in pairs if pair in together[1:]]
-    splits = {part[0].name: partial(_read_pairs, path, pairs, [part]) for part in parts}
-    return Layout("VOC", splits, partial(_read_pairs, path, pairs, pairs))
+    parts = sorted({pair.part for pair in pairs} - {""})
+    splits = {part: partial(_read_pairs, pairs, [pair for pair in pairs if pair.part == part]) for part in parts}
+    return Layout("VOC", splits, partial(_read_pairs, pairs, pairs))
+
+
+def _pairs(path: Path) -> list[Pair]:
+    """The folders below a folder, and itself, that hold annotations and their pictures."""
+    places = {path: "", **{one: one.name for one in sorted(path.glob("*/")) if not is_hidden(one, path)}}
+    pairs = [Pair(place, place, part) for place, part in places.items()]
+    for (place, part), of_boxes, of_pictures in product(places.items(), _OF_BOXES, _OF_PICTURES):
+        pairs.append(Pair(place / of_boxes, place / of_pictures, part))
+    found: dict[Path, Pair] = {}  # by the pictures: annotated twice over, they would count twice
+    for pair in pairs:
+        if pair.pictures not in found and _files(pair.boxes, _XML).keys() & _files(pair.pictures, SUFFIXES).keys():
+            found[pair.pictures] = pair
+    return list(found.values())
 
 
 def _annotations(path: Path) -> Iterable[Path]:
@@ -96,16 +110,16 @@ def _read(path: Path, lines: Callable[[], list[str]], troubles: Troubles) -> Raw
     return RawPart(_labels(trees.values()), _photos(photos, trees, troubles))
 
 
-def _read_pairs(path: Path, pairs: Iterable[Pair], wanted: Iterable[Pair], troubles: Troubles) -> RawPart:
-    trees = {annotation: _parse(annotation) for folder, _ in pairs for annotation in _files(folder, _XML).values()}
+def _read_pairs(pairs: Iterable[Pair], wanted: Iterable[Pair], troubles: Troubles) -> RawPart:
+    trees = {annotation: _parse(annotation) for pair in pairs for annotation in _files(pair.boxes, _XML).values()}
     photos = []
-    for of_boxes, of_pictures in wanted:
-        pictures, annotations = _files(of_pictures, SUFFIXES), _files(of_boxes, _XML)
+    for pair in wanted:
+        pictures, annotations = _files(pair.pictures, SUFFIXES), _files(pair.boxes, _XML)
         if bare := [picture.name for stem, picture in pictures.items() if stem not in annotations]:
-            troubles.add(f"{of_pictures}: {len(bare)} without an .xml, such as {bare[0]}: left out", photos=len(bare))
+            troubles.add(f"{pair.pictures}: {len(bare)} without an .xml, such as {bare[0]}: left out", photos=len(bare))
         for stem, annotation in annotations.items():
-            name = annotation.relative_to(path if of_boxes == of_pictures else of_boxes).with_suffix("").as_posix()
-            photos.append((name, annotation, pictures.get(stem, of_pictures / f"{stem}.jpg")))
+            name = f"{pair.part}/{stem}" if pair.part else stem
+            photos.append((name, annotation, pictures.get(stem, pair.pictures / f"{stem}.jpg")))
     return RawPart(_labels(trees.values()), _photos(photos, trees, troubles))
 
 

@@ -223,11 +223,19 @@ class TestVoc:
         assert bare == f"{root}: 1 without an .xml, such as b.jpg: left out"
         assert broken.startswith(f"{root / 'c.xml'}: line 1: ")
 
-    @pytest.mark.parametrize("names", [("Annotations", "JPEGImages"), ("annotations", "images")])
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ("Annotations", "JPEGImages"),
+            ("annotations", "images"),
+            ("Annotations", "images"),  # as Label Studio exports it
+            ("annotations/xmls", "images"),  # as Oxford's pets are
+        ],
+    )
     def test_a_folder_for_either_without_lists(self, names: tuple[str, str], tmp_path: Path) -> None:
         root = made.voc_roboflow(tmp_path) / "train"
         for suffix, name in zip((".xml", ".jpg"), names, strict=True):
-            (root / name).mkdir()
+            (root / name).mkdir(parents=True)
             for file in root.glob(f"*{suffix}"):
                 file.rename(root / name / file.name)
         assert dataset_splits(root) == ()
@@ -238,6 +246,22 @@ class TestVoc:
         dataset = open_dataset(root)
         assert "b" not in by_name(dataset)
         assert dataset.problems == (f"{root / names[1] / 'b.jpg'}: no such picture",)
+
+    @pytest.mark.parametrize("names", [("Annotations", "images"), ("annotations", "images")])
+    def test_a_folder_for_either_in_every_part(self, names: tuple[str, str], tmp_path: Path) -> None:
+        root = made.voc_roboflow(tmp_path)
+        for split in SPLITS:
+            for suffix, name in zip((".xml", ".jpg"), names, strict=True):
+                (root / split / name).mkdir()
+                for file in (root / split).glob(f"*{suffix}"):
+                    file.rename(root / split / name / file.name)
+        assert dataset_splits(root) == ("train", "val")
+        for split, photos in SPLITS.items():
+            dataset = open_dataset(root, split)
+            assert dataset.labels == LABELS
+            assert_holds(dataset, photos)
+        ids = [sample.id for sample in open_dataset(root).samples]
+        assert ids == ["train/a", "train/b", "train/c", "val/d", "val/e"]
 
     def test_annotations_beside_pictures_and_in_a_folder_too(self, tmp_path: Path) -> None:
         root = made.voc_roboflow(tmp_path)
