@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ssdcam import json_fields as fields
-from ssdcam.datasets.layout import Layout, RawObject, RawPart, RawPhoto, Troubles
+from ssdcam.datasets.layout import Layout, RawObject, RawPart, RawPhoto, Troubles, place_of, places_of
 from ssdcam.errors import DatasetError
 from ssdcam.files import check_ends, is_file
 
@@ -106,8 +106,9 @@ def _photos(
     images: Sequence[ImageEntry],
     objects: Mapping[int | str, list[RawObject]],
 ) -> Iterator[RawPhoto]:
+    places = places_of(folder, [name for _, name, *_ in images])
     for number, name, width, height in images:
-        yield RawPhoto(str(number), folder / name, width, height, tuple(objects.get(number, ())))
+        yield RawPhoto(str(number), places[name], width, height, tuple(objects.get(number, ())))
 
 
 def _object(path: Path) -> Mapping[str, Any]:
@@ -169,4 +170,6 @@ def _picture_folder(path: Path, names: Sequence[str]) -> Path:
     below = ("images", f"images/{split}", split, "", "train2017", "val2017", "JPEGImages")
     places = [root / name for root in (path.parent, path.parent.parent) for name in below]
     some = names[:20]
-    return next((place for place in places if any(is_file(place / name) for name in some)), places[0])
+    holds = next((place for place in places if any(is_file(place / name) for name in some)), None)
+    # Names that another machine's tools wrote are looked for only where none is right as it is.
+    return holds or next((p for p in places if any(is_file(place_of(p, name)) for name in some)), places[0])

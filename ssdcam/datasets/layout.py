@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
 from ssdcam.errors import DatasetError
-from ssdcam.files import check_ends
+from ssdcam.files import check_ends, exists
 
 SUFFIXES = frozenset(".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .png .tif .tiff .webp".split())
 """Of pictures, in lower case."""
+
+PARTS = ("train", "val", "valid", "test")
+"""What folders and entries of a data set's parts are called."""
+
+_DEEPEST = 32  # folders, of those that a path of another machine names
 
 
 class RawObject(NamedTuple):
@@ -84,6 +90,30 @@ def list_pictures(folder: Path) -> list[Path]:
 def is_hidden(path: Path, folder: Path) -> bool:
     """Whether a file below a folder is a system's or a program's own: ``._dog.jpg``, as macOS adds, or a thumbnail."""
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def place_of(base: Path, entry: str) -> Path:
+    r"""What an entry means, which another program or machine may have written.
+
+    ``images\train`` is Windows'. Where nothing is there, it is the longest end of the path that is: Roboflow writes
+    ``../train/images`` for what lies beside the file, CVAT ``data/obj_train_data/x.jpg``. An end without a folder that
+    is called as a part could be another part's.
+    """
+    parts = PurePosixPath(entry.replace("\\", "/")).parts
+    last = next((i for i, part in enumerate(parts) if part in PARTS), len(parts) - 1)
+    ends = [parts[i:] for i in range(max(1, len(parts) - _DEEPEST), last + 1)]
+    paths = [PurePath(entry), PurePath(*parts), *(PurePath(*end) for end in ends if ".." not in end)]
+    return next((place for path in paths if exists(place := base / path)), base / entry)
+
+
+def places_of(base: Path, entries: Iterable[str]) -> dict[str, Path]:
+    """What entries that each name a photo mean; see :func:`place_of`.
+
+    One photo cannot be several: where ends of different paths led to it, these stay as stated.
+    """
+    places = {entry: place_of(base, entry) for entry in entries}
+    bearers = Counter(places.values())
+    return {entry: base / entry if bearers[place] > 1 else place for entry, place in places.items()}
 
 
 def read_text(path: Path) -> str:

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 
 from ssdcam.datasets.layout import (
+    PARTS,
     SUFFIXES,
     Layout,
     RawObject,
@@ -25,6 +26,8 @@ from ssdcam.datasets.layout import (
     Troubles,
     is_hidden,
     list_pictures,
+    place_of,
+    places_of,
     read_text,
 )
 from ssdcam.datasets.pictures import picture_size
@@ -42,8 +45,6 @@ _LABEL_LISTS = (
     "labels/train/classes.txt",
     "train/labels/classes.txt",
 )
-_PARTS = ("train", "val", "valid", "test")
-_DEEPEST = 32  # folders, of those that a path of another machine names
 
 Config = Mapping[str, Any]
 Part = Callable[[Troubles], list[Path]]
@@ -91,12 +92,12 @@ def _read_config(path: Path) -> Config:
 def _parts_of_config(root: Path, config: Config) -> dict[str, Part]:
     top = config.get("path")
     base = root / top if isinstance(top, str) and is_folder(root / top) else root
-    stated = {name: config[name] for name in _PARTS if config.get(name)}
+    stated = {name: config[name] for name in PARTS if config.get(name)}
     entries = {
         name: [_text(root, name, entry) for entry in (value if isinstance(value, list) else [value])]
         for name, value in stated.items()
     }
-    places = _told_apart(base, {entry: _place(base, entry) for wanted in entries.values() for entry in wanted})
+    places = _told_apart(base, {entry: place_of(base, entry) for wanted in entries.values() for entry in wanted})
     return {name: partial(_in_places, [places[entry] for entry in wanted]) for name, wanted in entries.items()}
 
 
@@ -105,20 +106,6 @@ def _text(root: Path, key: str, value: object) -> str:
     if not isinstance(value, str):
         raise DatasetError(f"{root}: is no data set: {key} of its yaml holds something that is no text")
     return value
-
-
-def _place(base: Path, entry: str) -> Path:
-    r"""What an entry means, which another program or machine may have written.
-
-    ``images\train`` is Windows'. Where nothing is there, it is the longest end of the path that is: Roboflow writes
-    ``../train/images`` for what lies beside the file, CVAT ``data/obj_train_data/x.jpg``. An end without a folder that
-    is called as a part could be another part's.
-    """
-    parts = PurePosixPath(entry.replace("\\", "/")).parts
-    last = next((i for i, part in enumerate(parts) if part in _PARTS), len(parts) - 1)
-    ends = [parts[i:] for i in range(max(1, len(parts) - _DEEPEST), last + 1)]
-    paths = [PurePath(entry), PurePath(*parts), *(PurePath(*end) for end in ends if ".." not in end)]
-    return next((place for path in paths if exists(place := base / path)), base / entry)
 
 
 def _told_apart(base: Path, places: Mapping[str, Path]) -> dict[str, Path]:
@@ -139,7 +126,7 @@ def _parts_of_folders(root: Path) -> dict[str, Part]:
         folders = {path.parent.name: path for path in beside if (path.parent / "labels").is_dir()}
     if folders:
         return {name: partial(_in_folder, folder) for name, folder in folders.items()}
-    lists = {name: root / f"{name}.txt" for name in _PARTS}
+    lists = {name: root / f"{name}.txt" for name in PARTS}
     return {name: partial(_listed, path) for name, path in lists.items() if path.is_file()}
 
 
@@ -165,10 +152,8 @@ def _in_folder(folder: Path, troubles: Troubles) -> list[Path]:
 
 def _listed(path: Path, troubles: Troubles) -> list[Path]:
     lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    places = {line: _place(path.parent, line) for line in lines}
-    bearers = Counter(places.values())
-    # One photo cannot be several: where ends of different paths led to it, these stay as stated.
-    return [path.parent / line if bearers[places[line]] > 1 else places[line] for line in lines]
+    places = places_of(path.parent, lines)
+    return [places[line] for line in lines]
 
 
 def _twin(path: Path) -> Path:

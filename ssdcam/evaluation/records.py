@@ -112,7 +112,8 @@ class _Finder:
         self._samples = dataset.samples
         self._places: dict[str, list[int]] = defaultdict(list)
         for place, sample in enumerate(dataset.samples):
-            for key in {sample.path.name, sample.path.stem, sample.id}:
+            name = last_part(str(sample.path))  # a COCO json without its pictures may be another machine's
+            for key in {name, Path(name).stem, sample.id}:
                 self._places[key].append(place)
 
     def __call__(self, record: Record) -> int | None:

@@ -307,6 +307,32 @@ class TestCoco:
         assert dataset.problems == ()
         assert coco_file(root / "val", None) == root / "val/_annotations.coco.json" == coco_file(root, "val")
 
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "images/{}.jpg",  # as Label Studio writes them, beside the folder
+            r"images\{}.jpg",
+            r"C:\data\images\{}.jpg",
+            "/home/somebody/{}.jpg",
+            "../../label-studio/data/media/upload/1/{}.jpg",
+        ],
+    )
+    def test_names_of_another_machine(self, tmp_path: Path, name: str) -> None:
+        root = made.coco(tmp_path)
+        truth = made.coco_json(VAL)
+        for image in truth["images"]:
+            image["file_name"] = name.format(str(image["file_name"]).removesuffix(".jpg"))
+        dataset = open_dataset(made.write(root / "result.json", json.dumps(truth)))
+        assert dataset.problems == ()
+        assert_holds(dataset, VAL)
+
+    def test_names_whose_photos_would_be_one(self, tmp_path: Path) -> None:
+        root = made.coco(tmp_path)
+        truth = made.coco_json(VAL)
+        truth["images"][0]["file_name"], truth["images"][1]["file_name"] = "/old/day/d.jpg", "/old/night/d.jpg"
+        with pytest.raises(DatasetError, match=r"/old/day/d\.jpg: no such picture"):
+            open_dataset(made.write(root / "result.json", json.dumps(truth)))
+
     def test_broken_entries_are_named(self, tmp_path: Path) -> None:
         root = made.coco(tmp_path)
         whole = made.coco_json(VAL)

@@ -59,6 +59,11 @@ def test_by_name(one: Record, place: int) -> None:
     assert [len(found) > 0 for found in result.detections].index(True) == place
 
 
+def test_truths_that_another_machine_named() -> None:
+    windows = replace(DATA, samples=(replace(DATA.samples[0], path=Path(r"C:\x\dog.jpg"), id="1"),))
+    assert len(meet("x", [record("photos/dog.jpg")], windows, None).detections[0]) == 2
+
+
 def test_strays_are_named_once() -> None:
     result = meet("x", [record("a.jpg"), record("b.jpg"), record("z.jpg"), record("a.mp4", frame=0)], DATA, None)
     assert result.problems == ("x: not in the data set and passed over: b.jpg, and 2 more",)
