@@ -18,7 +18,7 @@ from ssdcam.checkpoints.families.family import BoxSizes
 from ssdcam.checkpoints.labels import read_labels, without_background
 from ssdcam.checkpoints.prototxt import Description, find_prototxt, read_prototxt
 from ssdcam.checkpoints.published import PUBLISHED, Published
-from ssdcam.checkpoints.state_files import is_npz, read_npz, read_safetensors, read_torch
+from ssdcam.checkpoints.state_files import is_npz, is_torchscript, read_npz, read_safetensors, read_torch
 from ssdcam.checkpoints.tflite import FILE_IDENTIFIER, load_tflite
 from ssdcam.errors import CheckpointError, WrongUsageError
 from ssdcam.files import exists, is_folder
@@ -187,19 +187,25 @@ def _load(path: Path, family: str | None, boxes: BoxSizes | None) -> Checkpoint:
             return load_checkpoint(path)
         arrays = read_safetensors(path)
     elif head.startswith(b"PK\x03\x04"):
+        if is_torchscript(path):
+            raise _for_others(path)
         arrays = read_npz(path) if is_npz(path) else read_torch(path)
     elif head.startswith(b"\x80") and head[1] in range(2, 6):  # a pickle, as torch saved before it used zip
         arrays = read_torch(path)
     elif path.suffix == ".caffemodel":  # protobuf has no first bytes of its own
         return convert_arrays(read_caffemodel(path), path, family, boxes, None if boxes else _describe(path))
     elif path.suffix in (".onnx", ".xml"):
-        raise CheckpointError(f"{path}: is for other programs, if ssdcam export wrote it; -m takes what it was made of")
+        raise _for_others(path)
     else:
         raise CheckpointError(
             f"{path}: is no checkpoint that ssdcam reads: "
             ".safetensors, PyTorch's .pth, Chainer's .npz, a .caffemodel, TensorFlow's .tflite"
         )
     return convert_arrays(arrays, path, family, boxes)
+
+
+def _for_others(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path}: is for other programs, if ssdcam export wrote it; -m takes what it was made of")
 
 
 def _describe(path: Path) -> Description | None:

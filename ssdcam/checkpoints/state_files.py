@@ -114,11 +114,21 @@ def _from_chainer(name: str) -> str:
 
 def is_npz(path: Path) -> bool:
     """Whether a zip archive holds NumPy's arrays."""
+    return any(name.endswith(".npy") for name in _names(path))
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a zip archive is a program of PyTorch's: its constants lie apart from its weights."""
+    return any(name.endswith("/constants.pkl") for name in _names(path))
+
+
+def _names(path: Path) -> list[str]:
+    """What a zip archive's table of contents names; nothing if it cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".npy") for name in archive.namelist())
+            return archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
+        return []
 
 
 def _refuse_bombs(path: Path, growth: int) -> None:

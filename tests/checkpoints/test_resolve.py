@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from ssdcam.checkpoints import resolve
 from ssdcam.checkpoints.checkpoint import Checkpoint
@@ -84,6 +85,12 @@ def test_an_export_is_no_checkpoint(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"\x08\x09\x12\x07pytorch")
     with pytest.raises(CheckpointError, match=f"{name}: is for other programs, if ssdcam export wrote it"):
         open_checkpoint(tmp_path / name)
+
+
+def test_a_program_of_pytorch_is_no_checkpoint(tmp_path: Path) -> None:
+    torch.jit.trace(torch.nn.Linear(100, 100), torch.zeros(1, 100)).save(tmp_path / "voc.pt")
+    with pytest.raises(CheckpointError, match=r"voc\.pt: is for other programs, if ssdcam export wrote it"):
+        open_checkpoint(tmp_path / "voc.pt")
 
 
 def test_a_folder(tmp_path: Path) -> None:
