@@ -48,8 +48,9 @@ class Number(click.FloatRange):
                 raise ValueError
             return float(super().convert(number, param, ctx))
         except (ValueError, click.BadParameter):
-            least = f"above {self.min:g} and up" if self.min_open else f"from {self.min:g}"
-            self.fail(f"{value!r} is no number {least} to {'below ' if self.max_open else ''}{most:,}", param, ctx)
+            least, upwards = (f"above {self.min:g} and", "up to") if self.min_open else (f"from {self.min:g} to", "")
+            reach = " ".join(word for word in (least, "below" if self.max_open else upwards) if word)
+            self.fail(f"{value!r} is no number {reach} {most:,}", param, ctx)
 
 
 class Whole(click.IntRange):

@@ -134,7 +134,7 @@ training = options.together(
     ),
     click.option(
         "--lr",
-        type=parameters.Number(0, min_open=True),
+        type=parameters.Number(0, 1000, min_open=True, max_open=True),
         help="Learning rate; default: 1e-4 with adamw, 1e-3 with sgd; from random weights ten times that.",
     ),
     click.option("--seed", type=parameters.Whole(0), default=0, show_default=True, help="Where all chance comes from."),

@@ -262,6 +262,7 @@ def test_a_terminal_that_is_closed_saves_and_the_run_goes_on(data: Path, tmp_pat
         (("{data}", "-m", "{model}", "--labels", "{data}/twice.txt"), "twice.txt: names 'disc' more than once"),
         (("{data}", "-m", "{model}", "--labels", "{data}/other.txt"), "the data has none of its classes; it has disc"),
         (("{data}", "-m", "{model}", "--batch", "65536"), "--batch 65536 is too large for 10 photos: pass 10 at most"),
+        (("{data}", "-m", "{model}", "--lr", "1000"), "'--lr': '1000' is no number above 0 and below 1,000"),
         (("{data}", "-m", "{model}", "--no-augment", "--mosaic", "0.5"), "--mosaic"),
         (("{data}", "-m", "{model}", "--split", "test"), "no part 'test'"),
         (("{empty}", "-m", "{model}"), "the data shows no object: there is nothing to learn"),
