@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -74,6 +76,7 @@ class Trainer:
     ) -> None:
         self.settings, self.spec = settings, start.spec
         self._start = start.weights if settings.keep_start else {}
+        self._start_digest = _digest(self._start)
         self._store, self._folder = store, folder
         self._hooks, self._share, self._teacher = hooks or Hooks(), share or Share(), teacher
         if settings.batch % self._share.world:
@@ -151,6 +154,7 @@ class Trainer:
         same = {
             "classes or the network": state["spec"] == _spec_facts(self.spec),
             "photos": same_photos,
+            "start, of which a share is kept,": state.get("start", self._start_digest) == self._start_digest,
             "teacher": state.get("teacher", taught) == taught,
         }
         return [what for what, is_same in same.items() if not is_same]
@@ -314,6 +318,7 @@ class Trainer:
             "sums": self._sums.tolist(),
             "due": self._due,
             "photos": self._photos,
+            "start": self._start_digest,
             "teacher": self._teacher is not None,
             "scored": self._hooks.scored,
         }
@@ -372,6 +377,13 @@ def default_workers(device: torch.device) -> int:
 def _spec_facts(spec: Any) -> dict[str, Any]:
     """All of a spec but its provenance."""
     return {key: value for key, value in spec_to_json(spec).items() if key != "provenance"}
+
+
+def _digest(weights: Mapping[str, NDArray[np.float32]]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(np.ascontiguousarray(weights[name]).data)
+    return digest.hexdigest()
 
 
 def _complaint(loss: float, sums: LossSums, batch: Batch, step: int) -> str:

@@ -545,6 +545,10 @@ def test_a_share_of_the_start_is_kept(tmp_path, photos):
         for name, share in (("alone", 0.0), ("mixed", 0.25))
     )
     assert_same(weights(alone), weights(mixed))  # what is learnt is the same; what is kept of it is not
+    other = replace(start, weights={**start.weights, "loc.0.bias": start.weights["loc.0.bias"] + 1})
+    with pytest.raises(TrainingError, match="the start, of which a share is kept, changed"):
+        Trainer(other, photos, mixed.settings, tmp_path / "mixed").resume()
+    assert Trainer(other, photos, alone.settings, tmp_path / "alone").resume()  # all that it gave was saved
     saved = load_checkpoint(tmp_path / "mixed/last.safetensors").weights
     for name, array in alone.checkpoint().weights.items():
         expected = 0.75 * array + 0.25 * start.weights[name]
