@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import html
+import json
 import os
 import re
 import subprocess
@@ -17,7 +18,10 @@ from urllib.parse import unquote, urlsplit
 import click
 import pytest
 
+from ssdcam.checkpoints.resolve import open_checkpoint
 from ssdcam.cli.command_line import ssdcam
+from ssdcam.records.csvtable import COLUMNS
+from ssdcam.records.record import from_json
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -187,3 +191,16 @@ def test_ten_failures_at_least() -> None:
     text = (DOCS / "troubleshooting.md").read_text("utf-8")
     assert len(re.findall("^## ", text, re.MULTILINE)) >= 10
     assert len(SHOWN) >= 10
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/records.md"])
+def test_records_are_shown_as_the_default_detector_makes_them(page: str) -> None:
+    labels = open_checkpoint(None).spec.labels
+    shown = [from_json(json.loads(line)) for line in re.findall("```json\n(.*)\n```", (ROOT / page).read_text("utf-8"))]
+    assert shown
+    for found in (record.detections for record in shown):
+        assert [labels[class_id] for class_id in found.class_ids] == list(found.labels)
+
+
+def test_the_columns_of_a_table_are_told() -> None:
+    assert f"`{','.join(COLUMNS)}`" in (DOCS / "records.md").read_text("utf-8")
