@@ -69,14 +69,14 @@ def command(
         raise WrongUsageError(f"-o {output}: is the folder for the pictures with boxes, so leave {output.suffix} away")
     pictures: Iterable[Picture | ImageError] = find_pictures(_arguments(paths))
     folder = PictureFolder(output, overwrite=yes) if output else None
-    existing = outputs.check_files(
-        outputs.files_read(detection), records, None, [place for place in (output, crops) if place]
-    )
+    read = outputs.files_read(detection)
     if "-" not in paths:
         pictures = list(pictures)
-        if folder:
-            existing = [*folder.check(p for p in pictures if not isinstance(p, ImageError)), *existing]
-            folder = replace(folder, overwrite=True)  # what is there has been asked about
+        read += [p.path for p in pictures if not isinstance(p, ImageError)]
+    existing = outputs.check_files(read, records, None, [place for place in (output, crops) if place])
+    if folder and isinstance(pictures, list):
+        existing = [*folder.check(p for p in pictures if not isinstance(p, ImageError)), *existing]
+        folder = replace(folder, overwrite=True)  # what is there has been asked about
     outputs.agree_on_overwriting(existing, yes)
     show = session.can_watch(show, has_sink=True)
     detector = loading.load_detector(**detection)

@@ -104,6 +104,7 @@ def test_records_in_several_formats_at_once(command: str, here: Path) -> None:
         ("image p.jpg", "old.csv", "old.csv exists: pass -y to overwrite"),
         ("video v.mp4", "no/r.csv", "there is no folder no"),
         ("image p.jpg", "input.json", "is an input"),
+        ("image p.jpg old.csv -y", "old.csv", "is an input"),
         ("webcam v.mp4 --no-window", "r.xml", "is no place for records"),
         ("video v.mp4 -o out/ --resume", "r.csv", "goes with neither --json nor --records"),
     ],
