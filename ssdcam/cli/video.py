@@ -239,7 +239,7 @@ def _tell_of_cut_off(jobs: Sequence[VideoJob]) -> None:
     for job in jobs:
         if job.cut_off:
             advice = _BEGUN_ANEW if job.in_folder else ""
-            console.log.warning("%s: an earlier run was cut off while it wrote this%s", job.target, advice)
+            console.log.warning("%s: an earlier run left this unfinished%s", job.target, advice)
 
 
 def _unfinished(jobs: Sequence[VideoJob], comment: str, yes: bool) -> list[VideoJob]:

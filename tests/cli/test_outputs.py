@@ -237,7 +237,7 @@ def test_what_a_killed_run_left_is_named(out: str, here: Path) -> None:
     assert marker_of(target).exists()
 
     name, short = target.relative_to(here), ("--max-frames", "5")
-    warning = f"warning: {name}: an earlier run was cut off while it wrote this"
+    warning = f"warning: {name}: an earlier run left this unfinished"
     warning += "; --resume begins it anew and leaves alone what is done" if out.endswith("/") else ""
     refused = run("video", "long.mp4", "-o", out, *short, cwd=here)
     assert (refused.returncode, refused.stdout) == (2, "")
