@@ -27,10 +27,16 @@ class Pacer:
         self._zero = math.nan  # when, by the monotonic clock, the frame of time 0 is due
         self._last = math.nan
 
-    def wait(self, pts: float) -> None:
-        """Wait until the frame of this time, in seconds, is due; one that is late is not waited for."""
+    def wait(self, pts: float, *, held_up: bool = False) -> None:
+        """Wait until a frame is due; one that is late is not waited for.
+
+        Args:
+            pts: its time in seconds.
+            held_up: whether it was not there sooner: if it is late, those behind it are later by as much, for they come
+                no sooner either, and would be shown all at once.
+        """
         now = time.monotonic()
-        if not 0 <= pts - self._last <= _LONGEST_WAIT:
+        if not 0 <= pts - self._last <= _LONGEST_WAIT or (held_up and self._zero + pts < now):
             self._zero = now - pts
         self._last = pts
         self._stop.wait(max(self._zero + pts - now, 0.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from http.client import HTTPException
 from urllib.error import HTTPError
@@ -26,6 +27,9 @@ _PICTURES = ("video/", "multipart/")
 
 # These come in segments of seconds each, that would all be shown at once.
 _SEGMENTED = frozenset(("hls", "dash"))
+
+# What a read takes, in seconds, where a server has no more yet: decoding a picture takes less.
+_STALL = 0.25
 
 
 class StreamSource(LiveSource):
@@ -108,13 +112,14 @@ class _StreamLink:
         self._shown = position if self.duration is not None else None
 
     def read(self) -> Image | None:
+        began = time.monotonic()
         while (frame := self._decoder.read()) is not None:
             if frame.pts is not None and self._paced:
                 position = self._decoder.seconds(frame.pts)
                 if self._shown is not None and position <= self._shown:
                     continue  # not every web server can go on in the middle of a file
                 self._note(position)
-                self._pacer.wait(position)
+                self._pacer.wait(position, held_up=time.monotonic() - began > _STALL)
             return self._decoder.image(frame)
         if self.duration is None:
             raise SourceError(f"{self._name}: the stream ended")

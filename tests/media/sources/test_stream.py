@@ -494,6 +494,39 @@ def test_hls(web, tmp_path):
     assert frames[-1].captured - began >= 44 / 30 - 0.001, "paced"
 
 
+def test_what_comes_after_a_server_had_nothing_more_keeps_its_pace(tmp_path):
+    """It would be shown all at once, to catch up with a clock that the server does not keep to any more."""
+    path = make_video(tmp_path / "x.mp4", range(60), container_options={"movflags": "faststart"})
+    data = path.read_bytes()
+    half = (data.index(b"mdat") + len(data)) // 2
+    frames, released = [], []
+
+    class Halting(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[:half])
+            while not frames or time.monotonic() - frames[-1].captured < 0.7:
+                time.sleep(0.01)
+            released.append(time.monotonic())
+            self.wfile.write(data[half:])
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Halting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with StreamSource(f"http://127.0.0.1:{server.server_port}/x.mp4", **PATIENT) as source:
+            while (frame := source.read()) is not None:
+                frames.append(frame)
+        server.shutdown()
+    behind = [frame for frame in frames if frame.captured > released[0]]
+    assert len(behind) >= 20
+    assert behind[-1].captured - released[0] >= (len(behind) - 1) / 30 - 0.001
+    assert [number_of(frame.image) for frame in frames] == list(range(60))
+
+
 def test_ffmpeg_says_nothing_on_the_terminal(mjpeg, silent, capfd):
     with StreamSource(mjpeg.url, **PATIENT) as source:
         take(source, 3)
