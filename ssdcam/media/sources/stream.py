@@ -17,10 +17,10 @@ from ssdcam.media.sources.decoder import Decoder, NoVideoError
 from ssdcam.media.sources.live import LiveSource
 from ssdcam.media.sources.paced import Pacer
 
-# RTSP over TCP where the server can: over UDP, pictures break up on the smallest loss. FFmpeg looks at a stream for so
-# many microseconds of it before it is open: of one picture a second, what it takes by itself lasts longer than opening
-# may, and a connection that was interrupted there breaks off behind the pictures that were looked at.
-_OPTIONS = {"rtsp_flags": "prefer_tcp", "analyzeduration": "2000000"}
+# RTSP over TCP where the server can: over UDP, pictures break up on the smallest loss. FFmpeg opens a stream once it
+# knows its rate, by itself of twenty pictures: of one a second, that takes longer than opening may, and what is
+# interrupted there breaks off behind the pictures that were looked at. Here, it sizes buffers and a last frame only.
+_OPTIONS = {"rtsp_flags": "prefer_tcp", "fpsprobesize": "3"}
 
 # What web servers call what is no page: videos, and the pictures of a camera, one after the other.
 _PICTURES = ("video/", "multipart/")
