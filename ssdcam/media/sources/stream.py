@@ -13,6 +13,7 @@ from urllib.request import urlopen
 from ssdcam.addresses import redact
 from ssdcam.detections import Image
 from ssdcam.errors import SourceError
+from ssdcam.media.av import av
 from ssdcam.media.sources.decoder import Decoder, NoVideoError
 from ssdcam.media.sources.live import LiveSource
 from ssdcam.media.sources.paced import Pacer
@@ -27,6 +28,12 @@ _PICTURES = ("video/", "multipart/")
 
 # These come in segments of seconds each, that would all be shown at once.
 _SEGMENTED = frozenset(("hls", "dash"))
+
+# What FFmpeg calls one picture, or several that come one after the other.
+_STILLS = frozenset(("jpeg_pipe", "png_pipe", "webp_pipe"))
+
+# How far apart, in seconds, a picture is fetched that has an address of its own: few cameras have a new one sooner.
+_BETWEEN_STILLS = 0.1
 
 # What a read takes, in seconds, where a server has no more yet: decoding a picture takes less.
 _STALL = 0.25
@@ -93,11 +100,10 @@ class _StreamLink:
         note: Callable[[float], None],
     ) -> None:
         self.remarks = ()
-        self._name = name
-        self._note = note
-        # Decoding several frames at once would hold each of them back for that many.
+        self._url, self._name, self._timeouts = url, name, timeouts
+        self._note, self._closing = note, closing
         try:
-            self._decoder = Decoder(url, name, threads="SLICE", timeout=timeouts, options=_OPTIONS)
+            self._decoder = self._open()
         except NoVideoError as error:
             if (answer := _answer(url, min(timeouts))) is None:
                 raise
@@ -111,9 +117,14 @@ class _StreamLink:
         self._pacer = Pacer(closing)
         self._shown = position if self.duration is not None else None
 
+    def _open(self) -> Decoder:
+        self._opened = time.monotonic()
+        # Decoding several frames at once would hold each of them back for that many.
+        return Decoder(self._url, self._name, threads="SLICE", timeout=self._timeouts, options=_OPTIONS)
+
     def read(self) -> Image | None:
         began = time.monotonic()
-        while (frame := self._decoder.read()) is not None:
+        while (frame := self._next()) is not None:
             if frame.pts is not None and self._paced:
                 position = self._decoder.seconds(frame.pts)
                 if self._shown is not None and position <= self._shown:
@@ -124,6 +135,24 @@ class _StreamLink:
         if self.duration is None:
             raise SourceError(f"{self._name}: the stream ended")
         return None
+
+    def _next(self) -> av.VideoFrame | None:
+        frame = None
+        try:
+            frame = self._decoder.read()
+        except SourceError:  # FFmpeg takes the end for one where the server does not say how much is to come
+            if not self._is_still():
+                raise
+        if frame is None and self._is_still():
+            self._decoder.close()
+            self._closing.wait(max(0.0, self._opened + _BETWEEN_STILLS - time.monotonic()))
+            self._decoder = self._open()
+            frame = self._decoder.read()
+        return frame
+
+    def _is_still(self) -> bool:
+        """Whether what was read is one picture, as many cameras have it at an address: by now there is a new one."""
+        return self._decoder.container.format.name in _STILLS and self._decoder.frames == 1
 
     def close(self) -> None:
         self._decoder.close()

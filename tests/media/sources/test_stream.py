@@ -590,3 +590,35 @@ def test_of_a_picture_a_second_few_are_looked_at_before_it_is_open(tmp_path):
         finally:
             opened.set()
             server.shutdown()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_picture_with_an_address_of_its_own_is_fetched_again_and_again(suffix, measured):
+    """As cameras have one; it was lost and found again for each."""
+    fetched, said = itertools.count(), []
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self):
+            number = next(fetched)
+            _, data = cv2.imencode(f".{suffix}", numbered(number))
+            self.send_response(200 if number < 4 else 404)
+            if measured:
+                self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data.tobytes())
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/snapshot"
+        with StreamSource(url, reconnect=None, on_event=said.append) as source:
+            frames = [source.read() for _ in range(4)]
+            with pytest.raises(SourceError, match="nothing there"):
+                source.read()
+        server.shutdown()
+    assert [number_of(frame.image) for frame in frames] == [0, 1, 2, 3]
+    assert frames[3].captured - frames[0].captured > 0.25, "a camera is not asked as fast as it can be"
+    assert said == []
