@@ -18,10 +18,11 @@ from ssdcam.media.sources.decoder import Decoder, NoVideoError
 from ssdcam.media.sources.live import LiveSource
 from ssdcam.media.sources.paced import Pacer
 
-# RTSP over TCP where the server can: over UDP, pictures break up on the smallest loss. FFmpeg opens a stream once it
-# knows its rate, by itself of twenty pictures: of one a second, that takes longer than opening may, and what is
-# interrupted there breaks off behind the pictures that were looked at. Here, it sizes buffers and a last frame only.
-_OPTIONS = {"rtsp_flags": "prefer_tcp", "fpsprobesize": "3"}
+# RTSP over TCP where the server can: over UDP, pictures break up on the smallest loss. Before a stream is open, FFmpeg
+# looks at so many of its pictures and the next one for their rate: of one a second, the twenty that it takes by itself
+# last longer than opening may, and a connection that was interrupted there breaks off behind those that were looked at.
+# For pictures that begin late, as behind sound in FLV, it still waits (which a shorter `analyzeduration` would end).
+_OPTIONS = {"rtsp_flags": "prefer_tcp", "fpsprobesize": "4"}
 
 # What web servers call what is no page: videos, and the pictures of a camera, one after the other.
 _PICTURES = ("video/", "multipart/")

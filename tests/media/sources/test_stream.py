@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import partial
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -563,32 +563,28 @@ def test_no_frame_is_held_back(tmp_path):
     assert shown[:59] == list(range(59))  # where the last one ends, only a further one would tell
 
 
-def test_of_a_picture_a_second_few_are_looked_at_before_it_is_open(tmp_path):
-    """FFmpeg, left alone, looks at eleven: longer than opening may take, and then the connection is lost again."""
-    path = make_video(tmp_path / "x.ts", range(30), Fraction(1), rate=1, options={"g": "1", "tune": "zerolatency"})
-    data = path.read_bytes()
-    cut = len(data) // 188 * 9 // 30 * 188  # behind the eighth picture or the ninth, as they are equally large
-    opened = threading.Event()
+@contextmanager
+def stopping_at(cut, data):
+    """A server that sends data up to a place, and the rest once it is told to: its address, and what tells it."""
+    go_on = threading.Event()
 
-    class OneByOne(BaseHTTPRequestHandler):
+    class InTwo(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
             self.wfile.write(data[:cut])
-            opened.wait()
+            go_on.wait()
             self.wfile.write(data[cut:])
 
         def log_message(self, *arguments):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), OneByOne) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), InTwo) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            with StreamSource(f"http://127.0.0.1:{server.server_port}/", reconnect=None) as source:
-                opened.set()
-                assert [number_of(source.read().image) for _ in range(29)] == list(range(29))
+            yield f"http://127.0.0.1:{server.server_port}/", go_on
         finally:
-            opened.set()
+            go_on.set()
             server.shutdown()
 
 
@@ -622,3 +618,32 @@ def test_a_picture_with_an_address_of_its_own_is_fetched_again_and_again(suffix,
     assert [number_of(frame.image) for frame in frames] == [0, 1, 2, 3]
     assert frames[3].captured - frames[0].captured > 0.25, "a camera is not asked as fast as it can be"
     assert said == []
+
+
+def test_of_a_picture_a_second_few_are_looked_at_before_it_is_open(tmp_path):
+    """FFmpeg, left alone, looks at eleven: longer than opening may take, and then the connection is lost again."""
+    path = make_video(tmp_path / "x.ts", range(30), Fraction(1), rate=1, options={"g": "1", "tune": "zerolatency"})
+    data = path.read_bytes()
+    cut = len(data) // 188 * 9 // 30 * 188  # behind the eighth picture or the ninth, as they are equally large
+    with stopping_at(cut, data) as (url, go_on), StreamSource(url, reconnect=None) as source:
+        go_on.set()
+        assert source.rate == 1
+        assert [number_of(source.read().image) for _ in range(29)] == list(range(29))
+
+
+def test_pictures_may_begin_long_after_the_sound(tmp_path):
+    """As in FLV from a server that waits for a key frame; nothing before it says that there are pictures."""
+    path = make_video(tmp_path / "x.flv", range(150, 180), sound_from=0)
+    data = path.read_bytes()
+    tags, place = [], 13
+    while place < len(data):  # a tag: its kind, then in three bytes each the size of its content and its time
+        end = place + 15 + int.from_bytes(data[place + 1 : place + 4])
+        tags.append(data[place:end])
+        place = end
+    pictures = [tag for tag in tags if tag[0] == 9]
+    set_up, *second = (tag for tag in tags if tag[0] == 8)
+    sound = [tag[:4] + (1024 * n + int.from_bytes(tag[4:7])).to_bytes(3) + tag[7:] for n in range(4) for tag in second]
+    with stopping_at(0, b"".join([data[:13], set_up, *sound, *pictures])) as (url, go_on):
+        go_on.set()
+        with StreamSource(url, reconnect=None) as source:
+            assert number_of(source.read().image) == 0
