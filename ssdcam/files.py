@@ -15,8 +15,8 @@ from ssdcam.errors import SsdcamError
 if sys.platform != "win32":
     import fcntl
 
-STREAMS = {Path("/dev/stdout"): 1, Path("/dev/stderr"): 2}
-"""Names for a descriptor that is open already: where it goes to a file, that holds what others wrote, too."""
+STREAMS = {Path("/dev/stdout"): "stdout", Path("/dev/stderr"): "stderr"}
+"""Names for what is open already, and Python's: where it goes to a file, that holds what others wrote, too."""
 
 _SMALL = 2**24  # bytes
 
@@ -41,7 +41,9 @@ def write_whole(path: Path, data: bytes | memoryview | Iterable[bytes | memoryvi
     """
     pieces = [data] if isinstance(data, bytes | memoryview) else data
     if path in STREAMS:
-        with open(STREAMS[path], "wb", closefd=False) as file:  # where it is, behind what was printed
+        stream = getattr(sys, STREAMS[path])  # the command line has moved it to another descriptor
+        stream.flush()
+        with open(stream.fileno(), "wb", closefd=False) as file:  # where it is, behind what was printed
             file.writelines(pieces)
         return
     if exists(path) and not path.is_file():  # by this name: what /dev/fd/63 leads to may have no other

@@ -129,12 +129,13 @@ class TestWriteWhole:
         (tmp_path / "a").write_bytes(OLD)
         script = (
             "import pathlib, sys, ssdcam.files\n"
-            f"print('before', file=sys.{name}, flush=True)\n"
+            f"print('before', file=sys.{name})\n"
             f"ssdcam.files.write_whole(pathlib.Path('/dev/{name}'), b'whole\\n')\n"
             f"print('after', file=sys.{name})\n"
         )
         with (tmp_path / "a").open("ab") as file:
-            subprocess.run([sys.executable, "-c", script], check=True, **{name: file})
+            env = {**os.environ, "PYTHONUNBUFFERED": ""}  # what is printed waits to be written
+            subprocess.run([sys.executable, "-c", script], check=True, env=env, **{name: file})
         assert only(tmp_path, "a").read_bytes() == OLD + b"before\nwhole\nafter\n"
 
     @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from ..media.sources.videos import make_video
 from ..waiting import wait_until
 from .running import GUARD, STUBBED, one_line, records, run, start
 
+needs_streams = pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="this system has no /dev/stdout")
+
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
@@ -139,12 +141,19 @@ def test_several_records_are_replaced_together(here: Path) -> None:
         assert (here / f"kept-{name}").read_text() != "old"
 
 
-@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="this system has no /dev/stdout")
+@needs_streams
 def test_figures_go_where_records_are_printed(here: Path) -> None:
     done = run("video", "v.mp4", "--json", "--stats", "/dev/stdout", cwd=here)
     assert (done.returncode, done.stderr) == (0, "")
     *frames, figures = map(json.loads, done.stdout.splitlines())
     assert figures["frames"] == len(frames) > 0
+
+
+@needs_streams
+def test_figures_go_where_errors_are_told(here: Path) -> None:
+    done = run("video", "v.mp4", "--json", "--stats", "/dev/stderr", cwd=here)
+    assert done.returncode == 0
+    assert json.loads(done.stderr)["frames"] == len(done.stdout.splitlines()) > 0
 
 
 @pytest.mark.parametrize(
