@@ -135,6 +135,11 @@ def is_folder(path: Path) -> bool:
         return False
 
 
+def is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file below a folder is a system's or a program's own: ``._dog.jpg``, as macOS adds, or a thumbnail."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
 def not_a_folder(path: Path) -> Path | None:
     """What is in the way of making a folder: the nearest of it and those above that is there, if it is something else.
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
 from ssdcam.errors import DatasetError
-from ssdcam.files import check_ends, exists
+from ssdcam.files import check_ends, exists, is_hidden
 
 SUFFIXES = frozenset(".avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .png .tif .tiff .webp".split())
 """Of pictures, in lower case."""
@@ -85,11 +85,6 @@ class Layout:
 def list_pictures(folder: Path) -> list[Path]:
     """The pictures below a folder, at any depth, in the order of their names."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not is_hidden(p, folder))
-
-
-def is_hidden(path: Path, folder: Path) -> bool:
-    """Whether a file below a folder is a system's or a program's own: ``._dog.jpg``, as macOS adds, or a thumbnail."""
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def place_of(base: Path, entry: str) -> Path:

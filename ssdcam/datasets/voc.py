@@ -22,11 +22,10 @@ from ssdcam.datasets.layout import (
     RawPart,
     RawPhoto,
     Troubles,
-    is_hidden,
     list_pictures,
     read_text,
 )
-from ssdcam.files import check_ends
+from ssdcam.files import check_ends, is_hidden
 
 LOOKED_FOR = "ImageSets/Main/*.txt (VOC)"
 LOOKED_FOR_BESIDE = "pictures with an .xml beside each (VOC)"

@@ -24,7 +24,6 @@ from ssdcam.datasets.layout import (
     RawPart,
     RawPhoto,
     Troubles,
-    is_hidden,
     list_pictures,
     place_of,
     places_of,
@@ -32,7 +31,7 @@ from ssdcam.datasets.layout import (
 )
 from ssdcam.datasets.pictures import picture_size
 from ssdcam.errors import DatasetError, ImageError
-from ssdcam.files import exists, is_file, is_folder
+from ssdcam.files import exists, is_file, is_folder, is_hidden
 
 LOOKED_FOR = "data.yaml, or images/ and labels/ with classes.txt (YOLO)"
 LOOKED_FOR_BESIDE = "pictures with a .txt beside each, and classes.txt (YOLO)"

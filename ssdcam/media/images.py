@@ -15,7 +15,7 @@ import numpy as np
 from ssdcam.avif import decode_upright
 from ssdcam.detections import Image
 from ssdcam.errors import ImageError, UndecodableError
-from ssdcam.files import exists, is_folder, same_file, write_whole, writing
+from ssdcam.files import exists, is_folder, is_hidden, same_file, write_whole, writing
 from ssdcam.media.outputs import check_targets
 from ssdcam.memory import why_unreadable
 
@@ -83,7 +83,7 @@ def _why_none(path: Path, suffixes: Container[str], what: str) -> str:
         return "matches no file"
     below = islice(path.rglob("*"), _LOOKED_AT)
     with suppress(OSError):
-        if first := next((p for p in below if _is_meant(p, suffixes)), None):
+        if first := next((p for p in below if _is_meant(p, path, suffixes)), None):
             return f"holds no {what} itself; those of its folders: '{path / '**' / f'*{first.suffix}'}'"
     return f"holds no {what}"
 
@@ -92,7 +92,7 @@ def _find(argument: str, suffixes: Container[str]) -> list[Picture]:
     """The pictures of one argument; an OSError or ValueError if it cannot be looked at."""
     path = Path(argument)
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if _is_meant(p, suffixes))
+        found = sorted(p for p in path.iterdir() if _is_meant(p, path, suffixes))
         root = path
     elif has_magic(argument) and not path.exists():
         found = sorted(p for p in map(Path, glob(argument, recursive=True)) if p.is_file())
@@ -102,9 +102,9 @@ def _find(argument: str, suffixes: Container[str]) -> list[Picture]:
     return [Picture(p, _below(p.relative_to(root))) for p in found]
 
 
-def _is_meant(path: Path, suffixes: Container[str]) -> bool:
-    """Whether a file is one of those that a folder is named for; globs, too, pass over what is hidden."""
-    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+def _is_meant(path: Path, folder: Path, suffixes: Container[str]) -> bool:
+    """Whether a file below a folder is one of those that it is named for; globs, too, pass over what is hidden."""
+    return path.suffix.lower() in suffixes and not is_hidden(path, folder) and path.is_file()
 
 
 def _below(name: Path) -> Path:

@@ -217,6 +217,8 @@ class TestFindPictures:
         assert list(find_pictures([str(tmp_path / argument)])) == [Picture(photo, Path("a.jpg"))]
         assert list(find_pictures([str(hidden)])) == [Picture(hidden, Path("._a.jpg"))]
         photo.unlink()
+        (tmp_path / ".thumbnails").mkdir()
+        pictures.photo(tmp_path / ".thumbnails/a.jpg")  # which no glob that could be advised would find
         (none,) = find_pictures([str(tmp_path)])
         assert str(none) == f"{tmp_path}: holds no pictures"
 
