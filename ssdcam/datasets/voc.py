@@ -71,7 +71,8 @@ def find_voc_beside(path: Path) -> Layout | None:
 
 def _pairs(path: Path) -> list[Pair]:
     """The folders below a folder, and itself, that hold annotations and their pictures."""
-    places = {path: "", **{one: one.name for one in sorted(path.glob("*/")) if not is_hidden(one, path)}}
+    parts = [one for one in sorted(path.glob("*/")) if not is_hidden(one, path) and not _is_divided(one)]
+    places = {path: "", **{one: one.name for one in parts}}
     pairs = [Pair(place, place, part) for place, part in places.items()]
     for (place, part), of_boxes, of_pictures in product(places.items(), _OF_BOXES, _OF_PICTURES):
         pairs.append(Pair(place / of_boxes, place / of_pictures, part))
@@ -80,6 +81,12 @@ def _pairs(path: Path) -> list[Pair]:
         if pair.pictures not in found and _files(pair.boxes, _XML).keys() & _files(pair.pictures, SUFFIXES).keys():
             found[pair.pictures] = pair
     return list(found.values())
+
+
+def _is_divided(path: Path) -> bool:
+    """Whether lists divide a folder, as they do VOC2007 in VOCdevkit: a part of anything else it is not."""
+    layout = find_voc(path)
+    return layout is not None and len(layout.splits) > 1
 
 
 def _annotations(path: Path) -> Iterable[Path]:

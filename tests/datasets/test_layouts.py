@@ -263,6 +263,11 @@ class TestVoc:
         ids = [sample.id for sample in open_dataset(root).samples]
         assert ids == ["train/a", "train/b", "train/c", "val/d", "val/e"]
 
+    def test_the_folder_around_one_that_lists_divide_is_none(self, tmp_path: Path) -> None:
+        made.voc(tmp_path / "VOCdevkit/VOC2007")
+        with pytest.raises(DatasetError, match="is no data set"):
+            dataset_splits(tmp_path / "VOCdevkit")
+
     def test_annotations_beside_pictures_and_in_a_folder_too(self, tmp_path: Path) -> None:
         root = made.voc_roboflow(tmp_path)
         (root / "train").rename(root / "images")
