@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from ssdcam.addresses import is_url
 from ssdcam.errors import UnavailableError, stop_within
 
 # SVT-AV1 writes its settings to stderr past FFmpeg's log; it reads this when it first has something to say.
@@ -25,7 +26,10 @@ except ImportError as error:
         raise stop from None
     raise UnavailableError(f"video files need opencv-python and av (PyAV): {error}") from error
 
-__all__ = ["Packet", "av", "lacks_pts", "open_encoder", "open_to_read", "reason"]
+__all__ = ["PICTURES", "Packet", "av", "lacks_pts", "open_encoder", "open_to_read", "reason"]
+
+PICTURES = "image2pipe"
+"""FFmpeg's demuxer of pictures that come one after the other, whatever their kind; ``jpeg_pipe`` is that of one."""
 
 # Of sched_setscheduler(2): SCHED_FIFO and SCHED_RR, which Python has on Linux only.
 _REAL_TIME = (1, 2)
@@ -45,6 +49,9 @@ _ANY_TEXT: dict[str, Any] = {} if int(av.__version__.partition(".")[0]) >= 19 el
 def open_to_read(url: str, **options: Any) -> av.container.InputContainer:
     """Open a file, as ``file:PATH``, or a stream, whatever the letters in its texts are; options as PyAV has them.
 
+    A picture on a server is read as it comes. For what its address ends in, FFmpeg takes ``x/snapshot.jpg`` for a video
+    of one frame, which is none where the server does not say how large it is.
+
     Packets have the times that are stored, or follow from the codec. PyAV has FFmpeg make up others, which for AVI is
     the next packet's time of decoding: a frame late, and in disorder where frames are decoded in another order.
 
@@ -53,6 +60,9 @@ def open_to_read(url: str, **options: Any) -> av.container.InputContainer:
         OSError: as from any file.
     """
     container: av.container.InputContainer = av.open(url, "r", **options, **_ANY_TEXT)
+    if container.format.name == "image2" and is_url(url):
+        container.close()
+        container = av.open(url, "r", **{**options, "format": PICTURES}, **_ANY_TEXT)
     if lacks_pts(container):
         container.flags &= ~cast(int, av.container.Flags.gen_pts.value)
     return container

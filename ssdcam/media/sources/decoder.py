@@ -73,6 +73,7 @@ class Decoder:
         timeout: seconds to wait for an answer when opening, and for each packet and picture, for the first one three
             times as long, as it may begin with a key frame; None waits for ever.
         options: FFmpeg's own.
+        demuxer: that FFmpeg is to read it by; None: whichever fits what is there.
         persistent: go on behind damage in the container, as is right for files; a broken connection stays broken.
 
     Attributes:
@@ -100,13 +101,14 @@ class Decoder:
         threads: Literal["AUTO", "SLICE"] = "AUTO",
         timeout: tuple[float, float] | None = None,
         options: Mapping[str, str] | None = None,
+        demuxer: str | None = None,
         persistent: bool = False,
     ) -> None:
         self.name = name
         self._retries = _DEMUX_RETRIES if persistent else 0
         self._patience = None if timeout is None else timeout[1]
         try:
-            self.container = open_to_read(url, timeout=timeout, options=dict(options or {}))
+            self.container = open_to_read(url, timeout=timeout, options=dict(options or {}), format=demuxer)
         except (av.error.FFmpegError, ValueError) as error:
             # The original error would show the URL, password and all, in a traceback.
             kind = NoVideoError if type(error) in (av.error.InvalidDataError, av.error.OSError) else SourceError

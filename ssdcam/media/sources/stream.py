@@ -13,7 +13,7 @@ from urllib.request import urlopen
 from ssdcam.addresses import redact
 from ssdcam.detections import Image
 from ssdcam.errors import SourceError
-from ssdcam.media.av import av
+from ssdcam.media.av import PICTURES, av
 from ssdcam.media.sources.decoder import Decoder, NoVideoError
 from ssdcam.media.sources.live import LiveSource
 from ssdcam.media.sources.paced import Pacer
@@ -29,9 +29,6 @@ _PICTURES = ("video/", "multipart/")
 
 # These come in segments of seconds each, that would all be shown at once.
 _SEGMENTED = frozenset(("hls", "dash"))
-
-# What FFmpeg calls one picture, or several that come one after the other.
-_STILLS = frozenset(("jpeg_pipe", "png_pipe", "webp_pipe"))
 
 # How far apart, in seconds, a picture is fetched that has an address of its own: few cameras have a new one sooner.
 _BETWEEN_STILLS = 0.1
@@ -118,10 +115,12 @@ class _StreamLink:
         self._pacer = Pacer(closing)
         self._shown = position if self.duration is not None else None
 
-    def _open(self) -> Decoder:
+    def _open(self, demuxer: str | None = None) -> Decoder:
         self._opened = time.monotonic()
         # Decoding several frames at once would hold each of them back for that many.
-        return Decoder(self._url, self._name, threads="SLICE", timeout=self._timeouts, options=_OPTIONS)
+        return Decoder(
+            self._url, self._name, threads="SLICE", timeout=self._timeouts, options=_OPTIONS, demuxer=demuxer
+        )
 
     def read(self) -> Image | None:
         began = time.monotonic()
@@ -144,16 +143,17 @@ class _StreamLink:
         except SourceError:  # FFmpeg takes the end for one where the server does not say how much is to come
             if not self._is_still():
                 raise
-        if frame is None and self._is_still():
+        pause = max(0.0, self._opened + _BETWEEN_STILLS - time.monotonic())
+        if frame is None and self._is_still() and not self._closing.wait(pause):
             self._decoder.close()
-            self._closing.wait(max(0.0, self._opened + _BETWEEN_STILLS - time.monotonic()))
-            self._decoder = self._open()
+            self._decoder = self._open(PICTURES)  # FFmpeg, left to find out, may ask twice
             frame = self._decoder.read()
         return frame
 
     def _is_still(self) -> bool:
         """Whether what was read is one picture, as many cameras have it at an address: by now there is a new one."""
-        return self._decoder.container.format.name in _STILLS and self._decoder.frames == 1
+        of_pictures = self._decoder.container.format.name.endswith("pipe")  # such as image2pipe, png_pipe
+        return of_pictures and self._decoder.frames == 1
 
     def close(self) -> None:
         self._decoder.close()
