@@ -42,7 +42,12 @@ class Orientation:
 
 def orientation_of(frame: av.VideoFrame) -> Orientation | None:
     """What makes a frame upright, in quarter turns; None if it is, or if its display matrix flattens the picture."""
-    stored: Any = frame.side_data.get("DISPLAYMATRIX")
+    rotation = _QUARTER_TURNS[round(frame.rotation / 90) % 4]
+    turned = None if rotation is None else Orientation(False, rotation)
+    try:
+        stored: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV 18 has no name for EXIF, and gives nothing that lies beside it; few cameras mirror
+        return turned
     if stored is None:
         return None
     # x goes to ax + cy, and y to bx + dy.
@@ -50,5 +55,4 @@ def orientation_of(frame: av.VideoFrame) -> Orientation | None:
     area = a * d - b * c
     if not area:
         return None
-    rotation = _QUARTER_TURNS[round(frame.rotation / 90) % 4]
-    return Orientation(True, rotation) if area < 0 else None if rotation is None else Orientation(False, rotation)
+    return Orientation(True, rotation) if area < 0 else turned

@@ -13,6 +13,7 @@ from ssdcam.errors import SourceError, WrongUsageError
 from ssdcam.media.av import av
 from ssdcam.media.sources import FileSource
 
+from ... import pictures
 from ..clips import film
 from .videos import (
     MILLISECOND,
@@ -150,6 +151,16 @@ def test_mirrored_pictures_are_upright_wherever_they_are_looked_at(orientation, 
     assert np.abs(slot.astype(int) - whole).mean() < 3, "boxes would be elsewhere"
     drawn_on = frames[1].to_draw_on().image
     assert np.abs(drawn_on.astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_exif_in_a_picture_is_obeyed(orientation, tmp_path, read_all):
+    """PyAV has no name for it, and raised where a frame held it, as those of cameras' motion JPEG may."""
+    pictures.turned(tmp_path / "x.jpg", orientation)
+    frames, error = read_all(FileSource(tmp_path / "x.jpg"))
+    assert error is None
+    assert frames[0].image.shape[:2] == (pictures.HEIGHT, pictures.WIDTH)
+    np.testing.assert_allclose(pictures.quadrants(frames[0].image), pictures.COLOURS, atol=12)
 
 
 @pytest.mark.parametrize("matrix", [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 1, 0, 1)])
