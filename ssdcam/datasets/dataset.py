@@ -187,10 +187,10 @@ def _sample(
             known.append(one)
     stated = np.array([one.box for one in known], np.float64).reshape(-1, 4)
     boxes = stated.clip(0, [width or np.inf, height or np.inf] * 2).astype(np.float32)
-    good = np.flatnonzero(np.isfinite(stated).all(axis=1) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1))
-    for i in np.setdiff1d(np.arange(len(known)), good):
+    good = np.isfinite(stated).all(axis=1) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+    for i in np.flatnonzero(~good):
         troubles.add(f"{known[i].place}: {_complaint(stated[i], width, height)}")
-    kept = [known[i] for i in good]
+    kept = [known[i] for i in np.flatnonzero(good)]
     areas = np.array([one.area for one in kept], np.float64) if all(one.area is not None for one in kept) else None
     return Sample(
         path=photo.path,

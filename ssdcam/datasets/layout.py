@@ -94,11 +94,14 @@ def place_of(base: Path, entry: str) -> Path:
     ``../train/images`` for what lies beside the file, CVAT ``data/obj_train_data/x.jpg``. An end without a folder that
     is called as a part could be another part's.
     """
+    stated = base / entry
+    if exists(stated):  # as hundreds of thousands are: the rest takes longer than to look
+        return stated
     parts = PurePosixPath(entry.replace("\\", "/")).parts
     last = next((i for i, part in enumerate(parts) if part in PARTS), len(parts) - 1)
     ends = [parts[i:] for i in range(max(1, len(parts) - _DEEPEST), last + 1)]
-    paths = [PurePath(entry), PurePath(*parts), *(PurePath(*end) for end in ends if ".." not in end)]
-    return next((place for path in paths if exists(place := base / path)), base / entry)
+    paths = [PurePath(*parts), *(PurePath(*end) for end in ends if ".." not in end)]
+    return next((place for path in paths if exists(place := base / path)), stated)
 
 
 def places_of(base: Path, entries: Iterable[str]) -> dict[str, Path]:
