@@ -48,9 +48,9 @@ class Number(click.FloatRange):
                 raise ValueError
             return float(super().convert(number, param, ctx))
         except (ValueError, click.BadParameter):
-            least, upwards = (f"above {self.min:g} and", "up to") if self.min_open else (f"from {self.min:g} to", "")
-            reach = " ".join(word for word in (least, "below" if self.max_open else upwards) if word)
-            self.fail(f"{value!r} is no number {reach} {most:,}", param, ctx)
+            least = f"above {self.min:g} and" if self.min_open else f"from {self.min:g} to"
+            upwards = "below " if self.max_open else "up to " if self.min_open else ""
+            self.fail(f"{value!r} is no number {least} {upwards}{most:,}", param, ctx)
 
 
 class Whole(click.IntRange):
