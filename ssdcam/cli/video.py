@@ -98,7 +98,7 @@ def command(
             )
         jobs = _unfinished(jobs, comment, yes)
     else:
-        _tell_of_cut_off(jobs)
+        _tell_of_abandoned(jobs)
     existing = check_targets((job.path, job.target) for job in jobs if job.target)
     if resume:
         existing = [job.target for job in jobs if job.target in existing and not job.left_unfinished]
@@ -234,10 +234,10 @@ def _made_of(video: Path, comment: str) -> str:
     return f"{comment} input {digest.hexdigest()[:16]}"
 
 
-def _tell_of_cut_off(jobs: Sequence[VideoJob]) -> None:
-    """Say which outputs an earlier run was killed at, before a new one begins from the start."""
+def _tell_of_abandoned(jobs: Sequence[VideoJob]) -> None:
+    """Say which outputs an earlier run did not finish, before a new one begins from the start."""
     for job in jobs:
-        if job.cut_off:
+        if job.abandoned:
             advice = _BEGUN_ANEW if job.in_folder else ""
             console.log.warning("%s: an earlier run left this unfinished%s", job.target, advice)
 

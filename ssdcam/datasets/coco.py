@@ -21,14 +21,15 @@ ImageEntry = tuple[int | str, str, int | None, int | None]
 
 LOOKED_FOR = "a .json, train.json, val.json or annotations/instances_*.json (COCO)"
 
+_BESIDE = "_annotations.coco.json"  # the pictures of each part, as Roboflow exports them
+
 # Where the parts of a data set lie, below its folder, and what part a file's path says it is.
 _NAMED = r"(?:instances_(?P<instances>.+)|(?P<plain>(?:train|val|test).*))\.json"
 _PARTS = (
     ("annotations/*.json", f"annotations/{_NAMED}"),
     ("*.json", _NAMED),
-    ("*/_annotations.coco.json", r"(?P<plain>.+)/_annotations\.coco\.json"),  # as Roboflow exports it
+    (f"*/{_BESIDE}", rf"(?P<plain>.+)/{re.escape(_BESIDE)}"),
 )
-_BESIDE = "_annotations.coco.json"  # in the folder of one part, as Roboflow exports it
 
 
 def find_coco(path: Path) -> Layout | None:

@@ -285,7 +285,7 @@ def load_source(options: tuple[str, ...] | None = None) -> ctypes.CDLL:
     Raises:
         UnavailableError: there is neither a C compiler nor what it made before.
     """
-    made = library(_SOURCE, *(_options() or () if options is None else options))
+    made = library(_SOURCE, *(options or _options() or ()))
     made.workspace_bytes.restype = ctypes.c_long
     pointer = ctypes.c_void_p
     made.run_share.argtypes = [pointer, ctypes.c_int, pointer, pointer, pointer, pointer, ctypes.c_int, pointer]

@@ -26,9 +26,9 @@ except ImportError as error:
         raise stop from None
     raise UnavailableError(f"video files need opencv-python and av (PyAV): {error}") from error
 
-__all__ = ["PICTURES", "Packet", "av", "lacks_pts", "open_encoder", "open_to_read", "reason"]
+__all__ = ["IMAGE_PIPE", "Packet", "av", "lacks_pts", "open_encoder", "open_to_read", "reason"]
 
-PICTURES = "image2pipe"
+IMAGE_PIPE = "image2pipe"
 """FFmpeg's demuxer of pictures that come one after the other, whatever their kind; ``jpeg_pipe`` is that of one."""
 
 # Of sched_setscheduler(2): SCHED_FIFO and SCHED_RR, which Python has on Linux only.
@@ -62,7 +62,7 @@ def open_to_read(url: str, **options: Any) -> av.container.InputContainer:
     container: av.container.InputContainer = av.open(url, "r", **options, **_ANY_TEXT)
     if container.format.name == "image2" and is_url(url):
         container.close()
-        container = av.open(url, "r", **{**options, "format": PICTURES}, **_ANY_TEXT)
+        container = av.open(url, "r", **{**options, "format": IMAGE_PIPE}, **_ANY_TEXT)
     if lacks_pts(container):
         container.flags &= ~cast(int, av.container.Flags.gen_pts.value)
     return container

@@ -42,8 +42,8 @@ class VideoJob:
         return self.in_folder and self.target is not None and exists(marker_of(self.target))
 
     @property
-    def cut_off(self) -> bool:
-        """Whether an earlier run was killed while it wrote it, and none is at it now."""
+    def abandoned(self) -> bool:
+        """Whether an earlier run left it unfinished, killed or as its input broke off, and none is at it now."""
         return self.target is not None and exists(marker_of(self.target)) and not is_claimed(self.target)
 
     def made_with(self, comment: str) -> bool:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from ssdcam.checkpoints.checkpoint import Checkpoint
 from ssdcam.cpu import cpu_features
-from ssdcam.detection import compiling, int8, int8_backbone, openvino_networks
+from ssdcam.detection import int8, int8_backbone, openvino_networks
 from ssdcam.detection.agreement import Agreement
+from ssdcam.detection.compiling import library as compiled
 from ssdcam.detection.engine import Engine
 from ssdcam.detection.engines import ENGINES
 from ssdcam.detection.int8 import Calibration
@@ -171,7 +172,7 @@ def test_vectors_half_as_long_compute_the_same(weights, batch, monkeypatch):
 def test_it_compiles_for_each_cpu(options, tmp_path):
     (tmp_path / "empty.c").write_text("")
     try:
-        compiling.library(tmp_path / "empty.c", *options)
+        compiled(tmp_path / "empty.c", *options)
     except UnavailableError as error:
         pytest.skip(f"needs a C compiler that knows these instructions: {error}")
     assert load_source(options).workspace_bytes() > 2**19

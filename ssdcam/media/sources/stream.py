@@ -13,7 +13,7 @@ from urllib.request import urlopen
 from ssdcam.addresses import redact
 from ssdcam.detections import Image
 from ssdcam.errors import SourceError
-from ssdcam.media.av import PICTURES, av
+from ssdcam.media.av import IMAGE_PIPE, av
 from ssdcam.media.sources.decoder import Decoder, NoVideoError
 from ssdcam.media.sources.live import LiveSource
 from ssdcam.media.sources.paced import Pacer
@@ -146,7 +146,7 @@ class _StreamLink:
         pause = max(0.0, self._opened + _BETWEEN_STILLS - time.monotonic())
         if frame is None and self._is_still() and not self._closing.wait(pause):
             self._decoder.close()
-            self._decoder = self._open(PICTURES)  # FFmpeg, left to find out, may ask twice
+            self._decoder = self._open(IMAGE_PIPE)  # FFmpeg, left to find out, may ask twice
             frame = self._decoder.read()
         return frame
 
